@@ -1,0 +1,1 @@
+"""seqport: recurrent and variable-length sequence models, from training to production."""
