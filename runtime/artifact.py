@@ -1,0 +1,238 @@
+"""What an artifact says of itself: its signature, where lengths go, and where it came from.
+
+The description travels inside the ONNX file as one metadata property. Exporters write it with
+`Description.to_json`; the runtime reads it with `read_description`, which scans the top level of
+the protobuf and skips the graph and its weights, so that neither `onnx` nor the model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from seqport.runtime.errors import ArtifactError, NoMetadataError, NotOnnxError
+
+METADATA_KEY = "seqport"
+FORMAT = 1
+
+# Field numbers of onnx.ModelProto, and of the StringStringEntryProto in metadata_props.
+# https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+_IR_VERSION, _GRAPH, _METADATA_PROPS = 1, 7, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output: a string axis is dynamic, an int is fixed."""
+
+    name: str
+    dtype: str  # NumPy's name: "float32", "int64", "bool"
+    axes: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class SequenceInfo:
+    """One padded sequence axis: who carries its lengths, and who is padded along it.
+
+    `inputs` and `outputs` map a tensor's name to the position of its sequence axis. An output's
+    axis may be shorter than the inputs' (PyTorch cuts it to max(lengths)), never longer.
+    """
+
+    axis: str
+    batch_axis: str
+    lengths: str | None  # the input with the lengths; None where the model derives a mask from its data
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    padding_value: float = 0.0  # what the model takes for padding in its inputs
+
+
+@dataclass(frozen=True)
+class StateInfo:
+    """A state that one call gives and the next may take: h_T goes back in as h_0."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class RecurrentInfo:
+    """One native recurrent node, under the name that the user gave its layer."""
+
+    node: str
+    op: str  # "RNN", "GRU", "LSTM"
+    layer: str
+    direction: str
+    num_hidden_units: int
+    lengths: str | None  # the graph input that reaches sequence_lens; "mask" where a mask does
+    padded_outputs: str  # what stands at padded steps: "zero", "hold" (the previous output), "value:-1.0"
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything that an artifact says of itself."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    sequences: tuple[SequenceInfo, ...] = ()
+    states: tuple[StateInfo, ...] = ()
+    recurrent: tuple[RecurrentInfo, ...] = ()
+    convention: str = "none"  # whose padding convention: "pytorch", "keras"
+    opset: int = 0
+    source: dict[str, str] = field(default_factory=dict)  # framework, versions of what made the file
+    weights_sha256: str = ""
+    breaks: tuple[str, ...] = ()  # contract breaks kept under strict=False
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The description as JSON, the same bytes for the same content."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArtifactError: the text is damaged, or of a newer format than this version reads.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            found = raw["format"]
+            if found > FORMAT:
+                raise ArtifactError(
+                    f"the artifact's metadata has format {found}, and this seqport reads up to {FORMAT}: "
+                    "upgrade seqport, or export the model again with this version"
+                )
+            tensors = {
+                key: tuple(TensorInfo(t["name"], t["dtype"], tuple(t["axes"])) for t in raw[key])
+                for key in ("inputs", "outputs")
+            }
+            return cls(
+                **tensors,
+                sequences=tuple(SequenceInfo(**s) for s in raw["sequences"]),
+                states=tuple(StateInfo(**s) for s in raw["states"]),
+                recurrent=tuple(RecurrentInfo(**r) for r in raw["recurrent"]),
+                convention=raw["convention"],
+                opset=raw["opset"],
+                source=raw["source"],
+                weights_sha256=raw["weights_sha256"],
+                breaks=tuple(raw["breaks"]),
+                format=found,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"the artifact's metadata {METADATA_KEY!r} is damaged ({error!r}): export the model again"
+            ) from error
+
+
+def read_description(path: str | Path) -> Description:
+    """The description inside an ONNX file.
+
+    Raises:
+        NotOnnxError: there is no such file, or it is no ONNX model.
+        NoMetadataError: the model was not exported by seqport.
+        ArtifactError: the metadata is damaged or of a newer format.
+    """
+    metadata = read_metadata(path)
+    if METADATA_KEY not in metadata:
+        raise NoMetadataError(
+            f"{path} is an ONNX model without seqport's metadata, so nothing says which input holds the lengths: "
+            "export it with seqport.exporters.export (Session.run works without)"
+        )
+    return Description.from_json(metadata[METADATA_KEY])
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """All metadata properties of an ONNX file, read without its graph and weights.
+
+    Raises:
+        NotOnnxError: there is no such file, or it is no ONNX model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise NotOnnxError(f"{path} {what}: expected an ONNX file, as seqport.exporters.export writes it")
+    metadata: dict[str, str] = {}
+    seen: set[int] = set()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            while file.tell() < size:
+                number, wire_type = divmod(_varint(file), 8)
+                seen.add(number)
+                if number == _METADATA_PROPS and wire_type == _BYTES:
+                    key, value = _entry(_take(file, _varint(file), size))
+                    metadata[key] = value
+                else:
+                    _skip(file, wire_type, size)
+        except (EOFError, UnicodeDecodeError, ValueError) as error:
+            raise _not_onnx(path, size) from error
+    if not {_IR_VERSION, _GRAPH} <= seen:
+        raise _not_onnx(path, size)
+    return metadata
+
+
+def _not_onnx(path: Path, size: int) -> NotOnnxError:
+    return NotOnnxError(
+        f"{path} ({size} bytes) is no ONNX model: its bytes do not read as one. "
+        "Expected a .onnx file, as seqport.exporters.export writes it; was the download or copy cut short?"
+    )
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("a varint of more than ten bytes")
+
+
+def _take(file: BinaryIO, count: int, size: int) -> bytes:
+    if file.tell() + count > size:
+        raise EOFError
+    return file.read(count)
+
+
+def _skip(file: BinaryIO, wire_type: int, size: int) -> None:
+    if wire_type == _VARINT:
+        _varint(file)
+        return
+    widths = {_FIXED64: 8, _FIXED32: 4}
+    count = _varint(file) if wire_type == _BYTES else widths.get(wire_type)
+    if count is None:
+        raise ValueError(f"wire type {wire_type}")
+    if file.tell() + count > size:
+        raise EOFError
+    file.seek(count, 1)
+
+
+def _entry(data: bytes) -> tuple[str, str]:
+    """One StringStringEntryProto."""
+    fields = {_ENTRY_KEY: "", _ENTRY_VALUE: ""}
+    position = 0
+    while position < len(data):
+        tag, position = _varint_at(data, position)
+        count, position = _varint_at(data, position)
+        if tag % 8 != _BYTES or position + count > len(data):
+            raise ValueError("a metadata entry of another form")
+        fields[tag // 8] = data[position : position + count].decode()
+        position += count
+    return fields[_ENTRY_KEY], fields[_ENTRY_VALUE]
+
+
+def _varint_at(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(data):
+            raise EOFError
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position

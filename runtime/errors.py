@@ -1,0 +1,63 @@
+"""What the runtime refuses, one class a cause.
+
+SeqportError
+├── ArtifactError            the file cannot be served
+│   ├── NotOnnxError         it is no ONNX model
+│   └── NoMetadataError      it is ONNX, but nothing in it says how lengths and axes are meant
+├── InputError               what came in does not fit the signature
+│   ├── InputNameError       a name is missing or unknown
+│   ├── InputDtypeError      another element type
+│   ├── InputRankError       another number of axes
+│   ├── InputSizeError       a fixed axis, or two uses of one dynamic axis, of different sizes
+│   ├── LengthsError         a length of 0, negative, or above the sequence axis
+│   └── EmptyBatchError      a dynamic axis of size 0
+└── ProviderError            the wanted device cannot run the model
+"""
+
+from __future__ import annotations
+
+from seqport.errors import SeqportError
+
+
+class ArtifactError(SeqportError):
+    """A file that cannot be served."""
+
+
+class NotOnnxError(ArtifactError):
+    """The file is missing, empty or no ONNX model."""
+
+
+class NoMetadataError(ArtifactError):
+    """The ONNX file lacks seqport's metadata, which this call needs."""
+
+
+class InputError(SeqportError, ValueError):
+    """An input does not fit the signature."""
+
+
+class InputNameError(InputError):
+    """An input is missing, or its name is unknown."""
+
+
+class InputDtypeError(InputError):
+    """An input has another element type than the signature."""
+
+
+class InputRankError(InputError):
+    """An input has another number of axes than the signature."""
+
+
+class InputSizeError(InputError):
+    """A fixed axis has another size, or one dynamic axis has two sizes."""
+
+
+class LengthsError(InputError):
+    """A length is 0, negative, or above the size of its sequence axis."""
+
+
+class EmptyBatchError(InputError):
+    """A dynamic axis has size 0: there is nothing to compute."""
+
+
+class ProviderError(SeqportError):
+    """The wanted execution provider cannot run the model on this machine."""
