@@ -1,0 +1,37 @@
+"""What a frontend hands to the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from seqport.exporters.errors import Refusal
+from seqport.exporters.signature import Input
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Capture:
+    """A traced model, every recurrent layer still one neutral node.
+
+    Attributes:
+        model: the graph; inputs and outputs already carry the user's names and order.
+        inputs: the declared inputs, or those that the model knew.
+        convention: whose padding convention the graph reproduces.
+        source: framework and versions, for the metadata.
+        reference: the user's own model, run by its own framework.
+        refusals: recurrent layers that stayed as the framework wrote them, and why.
+        padding_values: input name → the value that the model itself masks, where it is not 0.
+    """
+
+    model: ir.Model
+    inputs: tuple[Input, ...]
+    convention: str
+    source: dict[str, str]
+    reference: Callable[[Arrays], dict[str, np.ndarray]]
+    refusals: list[Refusal] = field(default_factory=list)
+    padding_values: dict[str, float] = field(default_factory=dict)

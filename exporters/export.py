@@ -1,0 +1,129 @@
+"""The one public call: a framework's model in, an ONNX artifact out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from seqport.exporters.capture import Capture
+from seqport.exporters.errors import ExportError, InputsError
+from seqport.exporters.frontends.choose import frontend_for
+from seqport.exporters.passes import PASSES
+from seqport.exporters.passes.contract import check_contract
+from seqport.exporters.passes.describe import declare_outputs, stamp
+from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.opset import IR_VERSIONS
+from seqport.exporters.passes.probe import probe
+from seqport.exporters.signature import Input, check_inputs, check_outputs
+from seqport.exporters.version import VERSION
+from seqport.runtime.artifact import Description
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported model.
+
+    Attributes:
+        path: the ONNX file.
+        description: what it says of itself; `seqport.runtime.read_description` reads the same from the file.
+    """
+
+    path: Path
+    description: Description
+
+
+def export(
+    model: Any,
+    path: str | os.PathLike[str],
+    inputs: Iterable[Input] | None = None,
+    outputs: Sequence[str] | None = None,
+    example: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = True,
+    opset: int = 18,
+) -> Artifact:
+    """Export a recurrent model to ONNX with native recurrent operators and its lengths.
+
+    The artifact is compared with the model itself, at shapes that the trace never saw, before it is written.
+
+    Args:
+        model: an `nn.Module` whose forward takes the inputs in this order, or a live Keras 3 model.
+        path: the ONNX file to write; an existing one is replaced only when the export has succeeded.
+        inputs: name, axes and dtype of each input; may be left out where the model knows them.
+        outputs: names of the outputs in the model's order; chosen from its structure where left out.
+        example: arrays or tensors by input name, whose values the comparison draws from. Give it where
+            random values make no sense to the model, such as ids above 1 that matter.
+        strict: False writes an artifact that breaks the contract, and records the breaks in it.
+        opset: of the ONNX file, 17 to 22.
+
+    Raises:
+        InputsError: inputs, outputs, example or opset do not fit the model.
+        ExportError: the model cannot be exported within the contract; says which layer, why, and what to do.
+    """
+    if opset not in IR_VERSIONS:
+        raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
+    capture = _capture(model, inputs, outputs, opset)
+    job = Job(capture, opset, strict)
+    for run in PASSES:
+        run(job)
+    axes = probe(job, _example(example, capture.inputs))
+    declare_outputs(job, axes)
+    stamp(job, axes, VERSION)
+    check_contract(job)
+    assert job.description is not None
+    return Artifact(_write(job.model, Path(path)), job.description)
+
+
+def _capture(
+    model: Any, inputs: Iterable[Input] | None, outputs: Sequence[str] | None, opset: int
+) -> Capture:
+    frontend = frontend_for(model)
+    declared = check_inputs(frontend.known_inputs(model) if inputs is None else inputs)
+    if outputs is None and callable(known := getattr(model, "output_names", None)):
+        outputs = known()
+    return frontend.trace(model, declared, check_outputs(outputs, declared), opset)
+
+
+def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict[str, np.ndarray] | None:
+    """The example as arrays.
+
+    Raises:
+        InputsError: a name is no input's, or an array has another number of axes.
+    """
+    if example is None:
+        return None
+    by_name = {item.name: item for item in inputs}
+    arrays = {}
+    for name, value in example.items():
+        if name not in by_name:
+            raise InputsError(f"example holds {name!r}, which is no input: expected some of {', '.join(by_name)}")
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        if array.ndim != len(by_name[name].axes):
+            raise InputsError(
+                f"example[{name!r}] has shape {array.shape}: expected {len(by_name[name].axes)} axes {by_name[name].axes}"
+            )
+        arrays[name] = array
+    return arrays
+
+
+def _write(model: ir.Model, path: Path) -> Path:
+    """Write the whole file beside its place, then move it there: no half-written artifact is ever seen."""
+    if not path.parent.is_dir():
+        raise ExportError(f"the folder {path.parent} does not exist: create it, or choose another path")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(ir.to_proto(model).SerializeToString(deterministic=True))
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

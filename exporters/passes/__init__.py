@@ -1,0 +1,14 @@
+"""The passes from a captured graph to an artifact, in their order.
+
+Each pass is a function of one job and states in its module what it needs and what it guarantees. `probe`, `declare`
+and `stamp` follow the list because they pass measured axes on; see `seqport.exporters.export`.
+"""
+
+from seqport.exporters.passes.describe import declare_inputs
+from seqport.exporters.passes.lowering import lower_recurrent
+from seqport.exporters.passes.opset import set_opset
+from seqport.exporters.passes.tidy import tidy
+
+PASSES = (lower_recurrent, set_opset, tidy, declare_inputs)
+
+__all__ = ["PASSES"]

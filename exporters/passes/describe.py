@@ -1,0 +1,163 @@
+"""What the artifact says of itself, read off the finished graph and stamped into it.
+
+Needs: a graph that kept the contract, and its output axes. Guarantees: one metadata property that
+`seqport.runtime` reads, and named axes on every input and output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import onnx_ir as ir
+
+from seqport.exporters.capture import Capture
+from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.probe import TOLERANCE
+from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis, upstream
+from seqport.exporters.signature import Input
+from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
+
+Axes = dict[str, tuple[str | int, ...]]
+
+
+def declare_inputs(job: Job) -> None:
+    """Give the graph's inputs the declared element types and axes."""
+    for value, item in zip(job.model.graph.inputs, job.capture.inputs, strict=True):
+        value.shape = ir.Shape(item.axes)
+        value.dtype = ir.DataType[item.dtype.upper().replace("FLOAT32", "FLOAT")]
+
+
+def declare_outputs(job: Job, axes: Axes) -> None:
+    """Give the graph's outputs the axes that were measured."""
+    for value in job.model.graph.outputs:
+        value.shape = ir.Shape(axes[value.name or ""])
+
+
+def stamp(job: Job, axes: Axes, seqport_version: str) -> None:
+    """Write the description into the model's metadata."""
+    capture = job.capture
+    sequences = _sequences(job, axes)
+    job.description = Description(
+        inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
+        outputs=tuple(TensorInfo(v.name or "", _dtype(v), axes[v.name or ""]) for v in job.model.graph.outputs),
+        sequences=sequences,
+        states=_states(job, axes),
+        recurrent=_recurrent(job),
+        convention=capture.convention,
+        opset=job.opset,
+        source={**capture.source, "seqport": seqport_version},
+        weights_sha256=_weights_hash(job.model),
+        breaks=tuple(str(refusal) for refusal in job.refusals),
+        proof={"tolerance": str(TOLERANCE)},
+    )
+    job.model.producer_name, job.model.producer_version = "seqport", seqport_version
+    job.model.metadata_props[METADATA_KEY] = job.description.to_json()
+
+
+def _dtype(value: ir.Value) -> str:
+    assert value.dtype is not None
+    return value.dtype.numpy().name
+
+
+def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:
+    """Every native node that a layer of the model became; the lowering named it after its layer."""
+    found = []
+    for node in native_nodes(job.model):
+        layer = (node.name or "").rsplit("/", 1)[0]
+        found.append(
+            RecurrentInfo(
+                node=node.name or "",
+                op=node.op_type,
+                layer=layer,
+                direction=node.attributes.get_string("direction", "forward"),
+                num_hidden_units=node.attributes.get_int("hidden_size", 0),
+                lengths=lengths_source(node, job.capture.inputs),
+                padded_outputs=job.padded_outputs.get(layer, "zero"),
+            )
+        )
+    return tuple(found)
+
+
+def _sequences(job: Job, axes: Axes) -> tuple[SequenceInfo, ...]:
+    """One entry a lengths input, and one for each data input that is masked by its own values."""
+    by_name = {item.name: item for item in job.capture.inputs}
+    found: dict[str, SequenceInfo] = {}
+    for node in native_nodes(job.model):
+        lengths = lengths_source(node, job.capture.inputs)
+        data = data_sources(node, job.capture.inputs)
+        if lengths is None or not data:
+            continue
+        if lengths == "mask":
+            lengths_input = None
+            value = node.inputs[4]
+            assert value is not None
+            masked = upstream(value)
+            data = tuple(name for name in data if name in masked) or data
+        else:
+            lengths_input = lengths
+        key = lengths_input or data[0]
+        if key not in found:
+            found[key] = _sequence(lengths_input, [by_name[name] for name in data], by_name, job.capture, axes)
+    return tuple(found.values())
+
+
+def _sequence(
+    lengths: str | None, data: list[Input], by_name: dict[str, Input], capture: Capture, axes: Axes
+) -> SequenceInfo:
+    batch = by_name[lengths].axes[0] if lengths else data[0].axes[0]
+    position = time_axis(data[0], batch)
+    axis = data[0].axes[position]
+    inputs = {item.name: time_axis(item, batch) for item in data if item.axes[time_axis(item, batch)] == axis}
+    # PyTorch cuts a padded output to max(lengths); the probe names such an axis after them.
+    along = {axis, f"max_{lengths}"}
+    outputs = {
+        name: shape.index(next(a for a in shape if a in along))
+        for name, shape in axes.items()
+        if along.intersection(shape) and batch in shape and isinstance(axis, str)
+    }
+    values = [capture.padding_values[name] for name in inputs if name in capture.padding_values]
+    return SequenceInfo(axis, batch, lengths, inputs, outputs, values[0] if values else 0.0)
+
+
+def _states(job: Job, axes: Axes) -> tuple[StateInfo, ...]:
+    """Inputs that reach an initial state, paired with the outputs that a final state of the same node reaches."""
+    pairs: dict[str, StateInfo] = {}
+    for node in native_nodes(job.model):
+        for place, output in ((5, 1), (6, 2)):
+            if place >= len(node.inputs) or node.inputs[place] is None or output >= len(node.outputs):
+                continue
+            sources = [i for i in job.capture.inputs if i.name in upstream(node.inputs[place])]  # type: ignore[arg-type]
+            reached = [
+                v.name for v in job.model.graph.outputs if node.outputs[output] in _behind(v) and v.name is not None
+            ]
+            for item in sources:
+                for name in reached:
+                    if tuple(axes[name]) == item.axes and item.name not in pairs:
+                        pairs[item.name] = StateInfo(item.name, name)
+    return tuple(pairs.values())
+
+
+def _behind(value: ir.Value) -> set[ir.Value]:
+    """Values that a state passes through on its way out: reshapes, joins, choices, no arithmetic."""
+    passing = {"Identity", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Where", "Cast", "Transpose"}
+    seen: set[ir.Value] = set()
+    stack: list[ir.Value | None] = [value]
+    while stack:
+        item = stack.pop()
+        if item is None or item in seen:
+            continue
+        seen.add(item)
+        node = item.producer()
+        if node is not None and node.op_type in passing:
+            stack.extend(node.inputs)
+    return seen
+
+
+def _weights_hash(model: ir.Model) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None:
+            digest.update(f"{name}:{tensor.dtype}:{tensor.shape}".encode())
+            digest.update(tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""What travels through the passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from seqport.exporters.capture import Capture
+from seqport.exporters.errors import Refusal
+from seqport.runtime.artifact import Description
+
+
+@dataclass
+class Job:
+    """One export on its way from captured graph to artifact.
+
+    Attributes:
+        capture: what the frontend gave.
+        opset: the opset of the artifact.
+        strict: whether a contract break fails the export.
+        padded_outputs: layer → what stands at its padded steps, filled by the lowering.
+        refusals: every contract break found so far.
+        description: filled last.
+    """
+
+    capture: Capture
+    opset: int
+    strict: bool = True
+    padded_outputs: dict[str, str] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    description: Description | None = None
+
+    def __post_init__(self) -> None:
+        self.refusals.extend(self.capture.refusals)
+
+    @property
+    def model(self) -> ir.Model:
+        """The graph that the passes edit."""
+        return self.capture.model
+
+    @model.setter
+    def model(self, model: ir.Model) -> None:
+        self.capture.model = model

@@ -1,0 +1,98 @@
+"""Where a mask or a state comes from, read off the graph.
+
+Needs: any value of the graph. Guarantees nothing but what it returns: a mask that only says which
+steps lie before a length is recognised as that length, and an initial state that is always zero
+as no state at all. Neither changes the graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from seqport.exporters.passes.builder import constant
+
+# Ops that keep a value's elements as they are, up to element type and axes of size 1.
+_TRANSPARENT = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze"})
+# Ops that only repeat, cut or join elements: zero in, zero out.
+_SPREADS = frozenset(
+    {
+        "Identity",
+        "Cast",
+        "Expand",
+        "Unsqueeze",
+        "Squeeze",
+        "Reshape",
+        "Slice",
+        "Concat",
+        "Transpose",
+        "Tile",
+        "Gather",
+    }
+)
+
+
+def lengths_behind(mask: ir.Value) -> ir.Value | None:
+    """The lengths [batch] where mask [batch, seq] is `arange(seq) < lengths[:, None]`, else None."""
+    node = _skip(mask, frozenset({"Identity"})).producer()
+    if node is not None and node.op_type == "Cast":  # a bool cast to bool
+        node = _skip(mask, frozenset({"Identity", "Cast"})).producer()
+    if node is None or node.op_type not in ("Less", "Greater"):
+        return None
+    steps, lengths = node.inputs if node.op_type == "Less" else reversed(node.inputs)
+    if steps is None or lengths is None or not _counts_steps(steps):
+        return None
+    return _column(lengths)
+
+
+def is_zero(value: ir.Value | None) -> bool:
+    """Whether every element is the constant zero, at any shape."""
+    if value is None:
+        return True
+    array = constant(value)
+    if array is not None:
+        return not np.any(array)
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type == "ConstantOfShape":
+        fill = node.attributes.get("value")
+        return fill is None or not np.any(fill.as_tensor().numpy())
+    if node.op_type == "Concat":
+        return all(is_zero(item) for item in node.inputs)
+    return node.op_type in _SPREADS and is_zero(node.inputs[0])
+
+
+def _counts_steps(value: ir.Value) -> bool:
+    """Whether the value is 0, 1, 2, … along the last axis."""
+    node = _skip(value, _TRANSPARENT).producer()
+    if node is None or node.op_type != "Range":
+        return False
+    start, delta = constant(node.inputs[0]), constant(node.inputs[2])
+    return start is not None and delta is not None and not start.any() and bool((delta == 1).all())
+
+
+def _column(value: ir.Value) -> ir.Value | None:
+    """The [batch] behind [batch, 1]."""
+    node = _skip(value, frozenset({"Identity", "Cast"})).producer()
+    if node is None:
+        return None
+    if node.op_type == "Unsqueeze":
+        axes = constant(node.inputs[1])
+        source = node.inputs[0]
+        if axes is None or source is None or axes.tolist() not in ([1], [-1]):
+            return None
+        return _skip(source, frozenset({"Identity", "Cast"}))
+    if node.op_type == "Reshape":
+        shape, source = constant(node.inputs[1]), node.inputs[0]
+        rank_1 = source is not None and source.shape is not None and source.shape.rank() == 1
+        return source if shape is not None and shape.tolist() == [-1, 1] and rank_1 else None
+    return None
+
+
+def _skip(value: ir.Value, ops: frozenset[str]) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.op_type in ops and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value

@@ -1,0 +1,121 @@
+"""A graph that is the same for the same model, and free of what nobody reads.
+
+Needs: any graph. Guarantees: no dead node, no node twice, no unused initializer; nodes, names and initializers in an
+order that depends on the graph alone (tracers number their names by a counter of the whole process).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from seqport.exporters.passes.job import Job
+
+# A tracer's counters at the end of a name: "Shape__338:0", "val_12", "Transpose_7".
+_COUNTER = re.compile(r"(__\d+)?(:\d+)?$")
+
+
+def tidy(job: Job) -> None:
+    """Drop what is dead or double, then order and name what is left."""
+    model = job.model
+    _make_contiguous(model.graph)
+    for step in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.DeduplicateHashedInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.ClearMetadataAndDocStringPass(),  # stack traces name the exporting machine
+    ):
+        model = step(model).model
+    job.model = model
+    order = _canonical_order(model.graph)
+    model.graph.remove(order)
+    model.graph.extend(order)
+    _rename(model.graph)
+
+
+def _make_contiguous(graph: ir.Graph) -> None:
+    """Plain arrays in C order: a tracer keeps transposed views, which cannot be hashed or compared as bytes."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and not isinstance(tensor, ir.ExternalTensor):
+            array = tensor.numpy()
+            if not array.flags.c_contiguous:
+                value.const_value = ir.tensor(array.copy(order="C"), name=value.name)
+
+
+def _canonical_order(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes by depth-first search from the outputs: an order that the graph alone decides."""
+    order: list[ir.Node] = []
+    done: set[ir.Node] = set()
+    for output in graph.outputs:
+        stack = [(output.producer(), False)]
+        while stack:
+            node, ready = stack.pop()
+            if node is None or node in done or node.graph is not graph:
+                continue
+            if ready:
+                done.add(node)
+                order.append(node)
+                continue
+            stack.append((node, True))
+            stack.extend((value.producer(), False) for value in reversed(list(_reads(node))) if value is not None)
+    return order
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value | None]:
+    """What a node reads, in its subgraphs too."""
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
+        if attribute.type == ir.AttributeType.GRAPHS:
+            graphs = list(attribute.value)
+        for graph in graphs:
+            for inner in graph:
+                yield from _reads(inner)
+
+
+def _rename(graph: ir.Graph) -> None:
+    """Names without counters, each made unique by the graph's own order."""
+    interface = {value.name for value in [*graph.inputs, *graph.outputs]}
+    node_names, value_names = _Names(), _Names(interface)
+    initializers = set(graph.initializers)
+    for node in graph:
+        node.name = node_names.free(_clean(node.name or node.op_type))
+        for index, value in enumerate(node.outputs):
+            if not value.is_graph_output():
+                value.name = value_names.free(node.name if index == 0 else f"{node.name}:{index}")
+                value.shape = None  # ONNX Runtime infers shapes itself; a tracer's symbols would only confuse
+    used = dict.fromkeys(v for node in graph for v in _reads(node) if v is not None and v.name in initializers)
+    graph.initializers.clear()
+    for value in used:
+        value.name = value_names.free(_clean(value.name or "const"))
+        if value.const_value is not None:
+            value.const_value.name = value.name
+        graph.initializers[value.name] = value
+
+
+def _clean(name: str) -> str:
+    return _COUNTER.sub("", name.removeprefix("node_")) or name
+
+
+class _Names:
+    """Hands out names, each once."""
+
+    def __init__(self, taken: Iterable[str | None] = ()) -> None:
+        self._taken = set(taken)
+
+    def free(self, wanted: str) -> str:
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
