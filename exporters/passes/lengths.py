@@ -14,6 +14,8 @@ from seqport.exporters.passes.builder import constant
 
 # Ops that keep a value's elements as they are, up to element type and axes of size 1.
 _TRANSPARENT = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze"})
+# An end of a Slice that no axis reaches; tf2onnx writes it for "to the end".
+_ENDLESS = 10**9
 # Ops that only repeat, cut or join elements: zero in, zero out.
 _SPREADS = frozenset(
     {
@@ -92,7 +94,18 @@ def _column(value: ir.Value) -> ir.Value | None:
 
 def _skip(value: ir.Value, ops: frozenset[str]) -> ir.Value:
     node = value.producer()
-    while node is not None and node.op_type in ops and node.inputs[0] is not None:
+    while node is not None and (node.op_type in ops or _keeps_all(node)) and node.inputs[0] is not None:
         value = node.inputs[0]
         node = value.producer()
     return value
+
+
+def _keeps_all(node: ir.Node) -> bool:
+    """Whether a Slice takes everything, as x[None, :] becomes."""
+    if node.op_type != "Slice":
+        return False
+    starts, ends = constant(node.inputs[1]), constant(node.inputs[2])
+    steps = constant(node.inputs[4]) if len(node.inputs) > 4 else np.array(1)
+    if starts is None or ends is None or steps is None:
+        return False
+    return not starts.any() and bool((ends >= _ENDLESS).all() and (steps == 1).all())

@@ -22,6 +22,7 @@ from seqport.exporters.recurrent import (
     LENGTHS,
     MASK,
     WEIGHTS,
+    WEIGHTS_PER_DIRECTION,
     RecurrentCall,
     X,
     is_recurrent,
@@ -59,7 +60,8 @@ def _lower(node: ir.Node, cache: Cache) -> RecurrentCall:
     if mask is not None:
         x, lengths = compact(build, x, mask)
 
-    W, R, B = native_weights(build, call, [_input(node, i) for i in range(WEIGHTS, len(node.inputs))], cache)
+    slots = range(WEIGHTS, WEIGHTS + WEIGHTS_PER_DIRECTION * call.num_directions)
+    W, R, B = native_weights(build, call, [_input(node, i) for i in slots], cache)
     native = build.op(
         call.op_type, x, W, R, B, lengths, *states, num_outputs=1 + num_states(call.cell), **_attributes(call)
     )

@@ -26,8 +26,8 @@ def tidy(job: Job) -> None:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
-        common.CommonSubexpressionEliminationPass(),
         common.DeduplicateHashedInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
@@ -96,10 +96,16 @@ def _rename(graph: ir.Graph) -> None:
     used = dict.fromkeys(v for node in graph for v in _reads(node) if v is not None and v.name in initializers)
     graph.initializers.clear()
     for value in used:
-        value.name = value_names.free(_clean(value.name or "const"))
+        value.name = value_names.free("const" if _is_plumbing(value) else _clean(value.name or "const"))
         if value.const_value is not None:
             value.const_value.name = value.name
         graph.initializers[value.name] = value
+
+
+def _is_plumbing(value: ir.Value) -> bool:
+    """Scalars and shapes: which of their equal copies a tracer kept is chance, so they lose their names."""
+    tensor = value.const_value
+    return tensor is not None and (tensor.size == 1 or (tensor.dtype.is_integer() and len(tensor.shape) == 1))
 
 
 def _clean(name: str) -> str:

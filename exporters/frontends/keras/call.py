@@ -1,0 +1,104 @@
+"""How a Keras model is called: which inputs it declares, in which structure, and what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from seqport.exporters.errors import InputsError
+from seqport.exporters.signature import Input
+
+Call = Callable[[Sequence[Any]], Any]
+
+
+def known_inputs(model: keras.Model) -> list[Input]:
+    """The inputs of a Functional or built Sequential model, with named axes.
+
+    The first axis is "batch". The second is "seq" where it is dynamic in one input only; where
+    several inputs have one, each has its own ("query_seq"), for their sizes may differ.
+
+    Raises:
+        InputsError: the model does not know its inputs (a subclassed or unbuilt one).
+    """
+    tensors = _declared(model)
+    if tensors is None:
+        raise InputsError(
+            f"inputs is missing, and the model {model.name!r} does not declare its own (it is subclassed or not built): "
+            'pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
+        )
+    with_time = [t for t in tensors if len(t.shape) > 1 and t.shape[0] is None and t.shape[1] is None]
+    found = []
+    for tensor in tensors:
+        axes: list[str | int] = []
+        for position, size in enumerate(tensor.shape):
+            if size is not None:
+                axes.append(size)
+            elif position == 0 or (tensor.shape[0] is not None and None not in tensor.shape[:position]):
+                axes.append("batch")
+            elif position == 1:
+                axes.append("seq" if len(with_time) == 1 else f"{tensor.name}_seq")
+            else:
+                axes.append(f"{tensor.name}_{position}")
+        found.append(Input(tensor.name, tuple(axes), tensor.dtype))
+    return found
+
+
+def caller(model: keras.Model, inputs: Sequence[Input]) -> Call:
+    """A function of one tensor an input, in the declared order, that calls the model for inference.
+
+    Raises:
+        InputsError: the model takes another number of inputs.
+    """
+    tensors = _declared(model)
+    if tensors is not None:
+        return _declared_caller(model, tensors, inputs)
+    if len(inputs) == 1:
+        return lambda values: model(values[0], training=False)
+    parameters = [
+        p.name
+        for p in inspect.signature(model.call).parameters.values()
+        if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in ("training", "mask")
+    ]
+    if len(parameters) >= len(inputs):
+        return lambda values: model(*values, training=False)
+    return lambda values: model(list(values), training=False)
+
+
+def _declared_caller(model: keras.Model, tensors: Sequence[Any], inputs: Sequence[Input]) -> Call:
+    names, wanted = [item.name for item in inputs], [tensor.name for tensor in tensors]
+    if len(names) != len(wanted):
+        raise InputsError(f"inputs names {len(names)} inputs ({', '.join(names)}); the model takes {', '.join(wanted)}")
+    order = [names.index(name) for name in wanted] if set(names) == set(wanted) else range(len(names))
+    structure = getattr(model, "_inputs_struct", None)
+
+    def call(values: Sequence[Any]) -> Any:
+        flat = [values[i] for i in order]
+        packed = flat[0] if structure is None else keras.tree.pack_sequence_as(structure, flat)
+        return model(packed, training=False)
+
+    return call
+
+
+def _declared(model: keras.Model) -> Sequence[Any] | None:
+    """The model's own symbolic inputs, or None."""
+    if not isinstance(model, (keras.Sequential, keras.Model)) or not getattr(model, "inputs", None):
+        return None
+    return model.inputs if isinstance(model, keras.Sequential) or hasattr(model, "_inputs_struct") else None
+
+
+def flatten_outputs(result: Any) -> tuple[list[str], list[Any]]:
+    """Names and tensors of whatever the model returned, in its own order."""
+    if isinstance(result, dict):
+        pairs = [
+            (f"{key}_{i}" if len(leaves) > 1 else str(key), leaf)
+            for key, value in result.items()
+            for leaves in [keras.tree.flatten(value)]
+            for i, leaf in enumerate(leaves)
+        ]
+    else:
+        leaves = keras.tree.flatten(result)
+        pairs = [("output" if len(leaves) == 1 else f"output_{i}", leaf) for i, leaf in enumerate(leaves)]
+    return [name for name, _ in pairs], [leaf for _, leaf in pairs]

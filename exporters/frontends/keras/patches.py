@@ -1,0 +1,85 @@
+"""Put the traced forms in place of Keras's loops while a model is traced, and take them back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import keras
+import tensorflow as tf
+
+from seqport.exporters.errors import Refusal
+from seqport.exporters.frontends.keras.layers import inner_loop, is_captured
+
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def recurrent_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
+    """Within this block recurrent layers trace to neutral nodes; layers that cannot are added to `refusals`."""
+    reversals = _Reversals()
+
+    def capture(original: Any) -> Any:
+        def patched(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+            if not is_captured(layer):
+                refusals.append(_custom_cell(layer))
+                return original(layer, sequences, initial_state, mask, training)
+            last, outputs, finals = inner_loop(layer, sequences, initial_state, mask)
+            return last, reversals.of(outputs) if layer.go_backwards else outputs, finals
+
+        return patched
+
+    with _LOCK, ExitStack() as stack:
+        for layer in (keras.layers.RNN, keras.layers.GRU, keras.layers.LSTM):
+            stack.enter_context(mock.patch.object(layer, "inner_loop", capture(layer.inner_loop)))
+        for fused in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
+            # On a machine with a GPU these would call cuDNN's kernels, which no ONNX operator matches.
+            if hasattr(keras.layers.Bidirectional, fused):
+                stack.enter_context(mock.patch.object(keras.layers.Bidirectional, fused, lambda *_: False))
+        for owner in reversals.owners():
+            stack.enter_context(mock.patch.object(owner, "flip", reversals.flip(owner.flip)))
+        yield
+
+
+class _Reversals:
+    """Outputs of backward layers, which Keras returns reversed and Bidirectional reverses again.
+
+    The native node gives them in the order of time, so the second reversal just returns that; the
+    first is then read by nobody and drops out of the graph.
+    """
+
+    def __init__(self) -> None:
+        self._in_time: dict[int, tuple[Any, Any]] = {}
+
+    def of(self, outputs: Any) -> Any:
+        """The outputs [batch, seq, H] in the order of processing."""
+        reversed_outputs = tf.reverse(outputs, [1])
+        self._in_time[id(reversed_outputs)] = (reversed_outputs, outputs)  # the tensor itself keeps its id alive
+        return reversed_outputs
+
+    def flip(self, original: Any) -> Any:
+        """A `keras.ops.flip` that knows these outputs."""
+
+        def patched(x: Any, axis: Any = None) -> Any:
+            _, in_time = self._in_time.get(id(x), (None, None))
+            return in_time if in_time is not None and axis == 1 else original(x, axis=axis)
+
+        return patched
+
+    @staticmethod
+    def owners() -> list[Any]:
+        """The modules through which Keras's own layers reach `flip`."""
+        from keras.src import ops
+
+        return [ops]
+
+
+def _custom_cell(layer: Any) -> Refusal:
+    return Refusal(
+        layer.path,
+        f"runs the cell {type(layer.cell).__name__}, which no native operator computes",
+        "use keras.layers.SimpleRNN, GRU or LSTM, or RNN over one of their cells",
+    )

@@ -1,0 +1,185 @@
+"""A Keras 3 model in, a graph with neutral recurrent nodes out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import tensorflow as tf
+import tf2onnx
+
+from seqport.exporters.capture import Arrays, Capture
+from seqport.exporters.errors import ExportError, InputsError, Refusal, RefusedError
+from seqport.exporters.frontends.keras.call import Call, caller, flatten_outputs
+from seqport.exporters.frontends.keras.layers import TOKEN_PREFIX
+from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
+from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
+from seqport.exporters.signature import Input
+
+# tf2onnx writes opsets up to this one; the passes convert upwards from it.
+_NEWEST_TRANSLATED_OPSET = 18
+
+
+def trace(model: keras.Model, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int) -> Capture:
+    """Trace a live Keras 3 model.
+
+    Raises:
+        InputsError: the model takes other inputs, or gives another number of outputs.
+        RefusedError: a recurrent layer has no native form.
+        ExportError: TensorFlow cannot trace the model, or tf2onnx cannot translate it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
+            "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
+        )
+    call = caller(model, inputs)
+    refusals: list[Refusal] = []
+    function, names = _traced(call, inputs, refusals)
+    names = _named(names, outputs)
+    graph = _translated(function, inputs, len(names), min(opset, _NEWEST_TRANSLATED_OPSET))
+    _rename(graph, inputs, names)
+    return Capture(
+        model=graph,
+        inputs=tuple(inputs),
+        convention="keras",
+        source={"framework": "keras", **{p: version(p) for p in ("keras", "tensorflow", "tf2onnx")}},
+        reference=lambda arrays: _run(call, inputs, names, arrays),
+        refusals=refusals,
+        padding_values=_padding_values(model, inputs),
+    )
+
+
+def _traced(call: Call, inputs: Sequence[Input], refusals: list[Refusal]) -> tuple[Any, list[str]]:
+    """The model as a tf.function of plainly named inputs and outputs, and the model's own output names."""
+    names: list[str] = []
+
+    def flat(*values: Any) -> dict[str, Any]:
+        found, leaves = flatten_outputs(call(values))
+        names[:] = found
+        # An Identity each: an output may be an input, or two outputs one tensor.
+        return {_plain("out", i): tf.identity(leaf) for i, leaf in enumerate(leaves)}
+
+    signature = [
+        tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=_plain("in", i))
+        for i, item in enumerate(inputs)
+    ]
+    function = tf.function(flat, input_signature=signature, autograph=False)
+    try:
+        with recurrent_layers_whole(refusals):
+            function.get_concrete_function()
+    except Exception as error:
+        raise _explained(error) from error
+    return function, names
+
+
+def _explained(error: BaseException) -> ExportError:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RefusedError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    reason = str(error).strip().split("\n\n")[0]
+    return ExportError(
+        f"TensorFlow cannot trace the model: {type(error).__name__}: {reason}. "
+        "Remedy: the model must run on symbolic tensors; check that the declared inputs are those it is called with"
+    )
+
+
+def _translated(function: Any, inputs: Sequence[Input], num_outputs: int, opset: int) -> ir.Model:
+    with _quiet():
+        proto, _ = tf2onnx.convert.from_function(
+            function,
+            input_signature=function.input_signature,
+            opset=opset,
+            custom_op_handlers={"PyFunc": (_translate_call, [])},
+            extra_opset=[onnx.helper.make_opsetid(DOMAIN, VERSION)],
+        )
+    model = ir.from_proto(proto)
+    unknown = sorted({n.op_type for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, opset)})
+    if unknown:
+        raise ExportError(
+            f"tf2onnx cannot translate the TensorFlow operation {', '.join(unknown)}: "
+            "replace it in the model, or run it outside of the exported part"
+        )
+    return model
+
+
+def _is_standard(node: ir.Node, opset: int) -> bool:
+    return onnx.defs.has(node.op_type, opset, "")
+
+
+def _translate_call(context: Any, node: Any, name: str, _: Any) -> None:
+    """tf2onnx's hook: the op that stands for a recurrent layer becomes the neutral node."""
+    token = node.get_attr_str("token")
+    if not token.startswith(TOKEN_PREFIX):
+        raise RefusedError(name, "is a tf.py_function, which runs Python", "express it in TensorFlow operations")
+    call = json.loads(token[len(TOKEN_PREFIX) :])
+    given = dict(zip(call["slots"], node.input, strict=True))
+    context.replace_inputs(node, [given.get(i, "") for i in range(max(given) + 1)])
+    for attribute in list(node.attr):
+        del node.attr[attribute]
+    node.type, node.domain = OP_TYPE, DOMAIN
+    for attribute, value in call["attributes"].items():
+        node.set_attr(attribute, value)
+
+
+def _named(found: list[str], wanted: Sequence[str] | None) -> list[str]:
+    if wanted is None:
+        return found
+    if len(wanted) != len(found):
+        raise InputsError(f"outputs names {len(wanted)} outputs {list(wanted)}, and the model gives {len(found)}")
+    return list(wanted)
+
+
+def _rename(graph: ir.Model, inputs: Sequence[Input], names: Sequence[str]) -> None:
+    """The user's names and order on the graph's inputs and outputs; an unused input is kept."""
+    by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
+    values = [by_name.get(_plain("in", i)) or ir.Value(name=item.name) for i, item in enumerate(inputs)]
+    ordered = [by_name[_plain("out", i)] for i in range(len(names))]
+    for value, item in zip(values, inputs, strict=True):
+        value.name = item.name
+    for value, name in zip(ordered, names, strict=True):
+        value.name = name
+    graph.graph.inputs[:] = values
+    graph.graph.outputs[:] = ordered
+
+
+def _plain(kind: str, index: int) -> str:
+    return f"seqport_{kind}_{index:04d}"  # sorted by name is sorted by index: TensorFlow sorts a dict's keys
+
+
+def _run(call: Call, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
+    _, leaves = flatten_outputs(call([tf.constant(arrays[item.name]) for item in inputs]))
+    return {name: np.asarray(leaf) for name, leaf in zip(names, leaves, strict=True)}
+
+
+def _padding_values(model: keras.Model, inputs: Sequence[Input]) -> dict[str, float]:
+    """What `Masking` layers take for padding; Embedding(mask_zero=True) takes 0, the default."""
+    values = {layer.mask_value for layer in model._flatten_layers() if isinstance(layer, keras.layers.Masking)}
+    if len(values) != 1:
+        return {}
+    value = float(values.pop())
+    return {item.name: value for item in inputs if item.dtype.startswith("float") and len(item.axes) >= 3}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence tf2onnx's progress, and what TensorFlow says of devices that it does not have."""
+    loggers = {logging.getLogger(name): level for name, level in (("tf2onnx", logging.CRITICAL), ("tensorflow", logging.ERROR))}
+    before = {logger: logger.level for logger in loggers}
+    try:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
