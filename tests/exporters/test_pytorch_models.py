@@ -1,0 +1,32 @@
+"""Any user's PyTorch module: native nodes, dynamic axes, and PyTorch's own answers at shapes never traced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from seqport.exporters import export
+from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
+from support.torch_models import VOCABULARY, Row, rows
+from torch.utils import _pytree as pytree
+
+ROWS = rows()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_exported_module_gives_pytorchs_answers(row: Row, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = row.make().eval()
+    path = tmp_path / "model.onnx"
+    artifact = export(model, path, row.inputs)
+    assert_contract(path, row.inputs)
+    layers = sum(m.num_layers for m in model.modules() if isinstance(m, torch.nn.RNNBase))
+    assert len(native_nodes(path)) >= layers
+    assert artifact.description.convention == "pytorch"
+    for shape in SHAPES:
+        arrays = draw(row.inputs, shape, vocabulary=VOCABULARY, sorted_rows=row.sorted_rows)
+        with torch.no_grad():
+            expected = pytree.tree_leaves(model(*(torch.from_numpy(arrays[item.name]) for item in row.inputs)))
+        found = list(run_file(path, arrays).values())
+        assert_same(found, [leaf.numpy() for leaf in expected], f"{row.name} at {shape}")

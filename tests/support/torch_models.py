@@ -1,0 +1,277 @@
+"""PyTorch modules as users write them; none of them is built by seqport. One row a way of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from seqport.exporters import Input
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+VOCABULARY, FEATURES, HIDDEN = 11, 6, 5
+
+IDS = Input("ids", ("batch", "seq"), "int64")
+X = Input("x", ("batch", "seq", FEATURES))
+X_TIME_MAJOR = Input("x", ("seq", "batch", FEATURES))
+LENGTHS = Input("lengths", ("batch",), "int64")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One module: how to make it, what it takes, and whether it wants its rows sorted by length."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    inputs: tuple[Input, ...]
+    sorted_rows: bool = False
+
+
+class Wrapped(nn.Module):
+    """A forward given as a function of the module's parts."""
+
+    def __init__(self, run: Callable[..., Any], **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self.run = run
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.run(self, *tensors)
+
+
+class Tagger(nn.Module):
+    """Embedding, packed layer, linear head at each step."""
+
+    def __init__(self, layer: type[nn.RNNBase], total: bool = True, padding_value: float = 0.0, **options: Any) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, FEATURES)
+        self.recurrent = layer(FEATURES, HIDDEN, batch_first=True, **options)
+        self.head = nn.Linear(HIDDEN * (2 if options.get("bidirectional") else 1), 3)
+        self.total, self.padding_value = total, padding_value
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Any:
+        packed = pack_padded_sequence(self.embedding(ids), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed, state = self.recurrent(packed)
+        y, _ = pad_packed_sequence(
+            packed,
+            batch_first=True,
+            padding_value=self.padding_value,
+            total_length=ids.size(1) if self.total else None,
+        )
+        return self.head(y), state
+
+
+class Classifier(nn.Module):
+    """The last state of the last layer, both directions joined."""
+
+    def __init__(self, layer: type[nn.RNNBase], **options: Any) -> None:
+        super().__init__()
+        self.recurrent = layer(FEATURES, HIDDEN, **options)
+        self.head = nn.Linear(HIDDEN * (2 if options.get("bidirectional") else 1), 4)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        _, state = self.recurrent(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        h = state[0] if isinstance(state, tuple) else state
+        last = torch.cat([h[-2], h[-1]], dim=1) if self.recurrent.bidirectional else h[-1]
+        return self.head(last).softmax(dim=-1)
+
+
+class EncoderDecoder(nn.Module):
+    """States go from a packed encoder to a decoder with lengths of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.LSTM(FEATURES, HIDDEN, num_layers=2, batch_first=True)
+        self.decoder = nn.LSTM(FEATURES, HIDDEN, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor, y: Tensor, y_lengths: Tensor) -> Tensor:
+        _, state = self.encoder(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        packed, _ = self.decoder(pack_padded_sequence(y, y_lengths, batch_first=True, enforce_sorted=False), state)
+        return pad_packed_sequence(packed, batch_first=True, total_length=y.size(1))[0]
+
+
+class Subclass(nn.LSTM):
+    """A layer that users made their own."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        y, (h, _) = super().forward(input, hx)
+        return y * 2, h
+
+
+def _zeros_written_out(self: Any, ids: Tensor, lengths: Tensor) -> Any:
+    h_0 = torch.zeros(4, ids.size(0), HIDDEN)
+    packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
+    y, state = self.recurrent(packed, (h_0, torch.zeros_like(h_0)))
+    return pad_packed_sequence(y, batch_first=True)[0], state
+
+
+def _learned_state(self: Any, x: Tensor, lengths: Tensor) -> Any:
+    h_0 = self.start.weight[:, None].expand(-1, x.size(0), -1).contiguous()
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, h_T = self.recurrent(packed, h_0)
+    return pad_packed_sequence(y, batch_first=True, total_length=x.size(1))[0], h_T
+
+
+def _given_states(self: Any, x: Tensor, lengths: Tensor, h_0: Tensor, c_0: Tensor) -> Any:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, (h_T, c_T) = self.recurrent(packed, (h_0, c_0))
+    return {"y": pad_packed_sequence(y, batch_first=True)[0], "h_T": h_T, "c_T": c_T}
+
+
+def _sorted_rows(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True)
+    return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
+
+
+def _linear_on_data(self: Any, x: Tensor, lengths: Tensor) -> Any:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    first, _ = self.first(packed)
+    between = PackedSequence(
+        torch.relu(self.linear(first.data)), first.batch_sizes, first.sorted_indices, first.unsorted_indices
+    )
+    second, h_T = self.second(between)
+    return pad_packed_sequence(second, batch_first=True, total_length=x.size(1))[0], h_T
+
+
+def _replaced_data(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    packed = packed._replace(data=self.norm(packed.data))
+    return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
+
+
+def _flat_outputs(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return self.head(self.recurrent(packed)[0].data)
+
+
+def _sorted_by_hand(self: Any, x: Tensor, lengths: Tensor) -> Any:
+    ordered, order = torch.sort(lengths, descending=True)
+    packed = pack_padded_sequence(x[order], ordered, batch_first=True)
+    y, h_T = self.recurrent(packed)
+    back = torch.argsort(order)
+    return pad_packed_sequence(y, batch_first=True)[0][back], h_T[:, back]
+
+
+def _last_valid(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    y, _ = self.recurrent(x)
+    return self.head(y[torch.arange(x.size(0)), lengths - 1])
+
+
+def _masked_mean(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, y_lengths = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+    mask = torch.arange(y.size(1))[None, :] < y_lengths[:, None]
+    return (y * mask[..., None]).sum(1) / y_lengths[:, None]
+
+
+def _attention(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=x.size(1))
+    scores = self.score(torch.tanh(y)).squeeze(-1)
+    scores = scores.masked_fill(torch.arange(x.size(1)) >= lengths[:, None], float("-inf"))
+    return torch.bmm(scores.softmax(1)[:, None], y).squeeze(1)
+
+
+def _convolution_before(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    z = torch.relu(self.norm(self.conv(x.transpose(1, 2)))).transpose(1, 2)
+    packed = pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
+    y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=x.size(1))
+    return self.head(y).log_softmax(-1)
+
+
+def _twice(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    def run(z: Tensor) -> Tensor:
+        packed = pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=z.size(1))[0]
+
+    return run(run(x))
+
+
+def _longer_total(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, padding_value=7.0, total_length=64)[0]
+
+
+def _plain(self: Any, x: Tensor) -> Any:
+    return self.recurrent(x)
+
+
+def _unbatched(self: Any, x: Tensor) -> Any:
+    return self.recurrent(x)
+
+
+def _packed_only(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(packed, batch_first=True, padding_value=-2.0)[0]
+
+
+STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN)))
+LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def _layer(layer: type[nn.RNNBase], **options: Any) -> nn.RNNBase:
+    return layer(FEATURES, HIDDEN, batch_first=True, **options)
+
+
+def rows() -> list[Row]:
+    """All rows."""
+    found = []
+    for name, layer in LAYERS.items():
+        for options in (
+            {},
+            {"bidirectional": True},
+            {"num_layers": 2},
+            {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
+            {"bias": False},
+        ):
+            label = "-".join([name, *(f"{k}" for k in options)])
+            found.append(Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS)))
+            found.append(
+                Row(f"classifier-{label}", lambda c=layer, o=options: Classifier(c, **o), (X_TIME_MAJOR, LENGTHS))
+            )
+        found.append(Row(f"{name}-cut", lambda c=layer: Tagger(c, total=False), (IDS, LENGTHS)))
+        found.append(
+            Row(f"{name}-padding-value", lambda c=layer: Tagger(c, total=False, padding_value=-1.5), (IDS, LENGTHS))
+        )
+        found.append(Row(f"{name}-no-lengths", lambda c=layer: Wrapped(_plain, recurrent=_layer(c)), (X,)))
+        found.append(
+            Row(
+                f"{name}-linear-on-data",
+                lambda c=layer: Wrapped(
+                    _linear_on_data,
+                    first=_layer(c),
+                    linear=nn.Linear(HIDDEN, FEATURES),
+                    second=_layer(c, bidirectional=True),
+                ),
+                (X, LENGTHS),
+            )
+        )
+        found.append(Row(f"{name}-twice", lambda c=layer: Wrapped(_twice, recurrent=c(6, 6, batch_first=True)), (X, LENGTHS)))
+    gru_head = {"recurrent": lambda: _layer(nn.GRU), "head": lambda: nn.Linear(HIDDEN, 2)}
+
+    def wrapped(name: str, run: Callable[..., Any], inputs: tuple[Input, ...], parts: dict[str, Callable[[], nn.Module]], **more: Any) -> Row:
+        return Row(name, lambda: Wrapped(run, **{k: make() for k, make in parts.items()}), inputs, **more)
+
+    found += [
+        Row("rnn-relu", lambda: Tagger(nn.RNN, nonlinearity="relu", bidirectional=True), (IDS, LENGTHS)),
+        Row("encoder-decoder", EncoderDecoder, (X, LENGTHS, Input("y", ("batch", "out_seq", FEATURES)), Input("y_lengths", ("batch",), "int64"))),
+        Row("subclass", lambda: Subclass(FEATURES, HIDDEN, batch_first=True), (X,)),
+        wrapped("zeros-written-out", _zeros_written_out, (IDS, LENGTHS), {"embedding": lambda: nn.Embedding(VOCABULARY, FEATURES), "recurrent": lambda: _layer(nn.LSTM, num_layers=2, bidirectional=True)}),
+        wrapped("learned-state", _learned_state, (X, LENGTHS), {"recurrent": lambda: _layer(nn.GRU, num_layers=2), "start": lambda: nn.Embedding(2, HIDDEN)}),
+        wrapped("given-states", _given_states, (X, LENGTHS, *STATES), {"recurrent": lambda: _layer(nn.LSTM, num_layers=2)}),
+        wrapped("sorted-rows", _sorted_rows, (X, LENGTHS), gru_head, sorted_rows=True),
+        wrapped("replaced-data", _replaced_data, (X, LENGTHS), {**gru_head, "norm": lambda: nn.LayerNorm(FEATURES)}),
+        wrapped("flat-outputs", _flat_outputs, (X, LENGTHS), gru_head),
+        wrapped("sorted-by-hand", _sorted_by_hand, (X, LENGTHS), gru_head),
+        wrapped("last-valid", _last_valid, (X, LENGTHS), gru_head),
+        wrapped("masked-mean", _masked_mean, (X, LENGTHS), gru_head),
+        wrapped("attention", _attention, (X, LENGTHS), {**gru_head, "score": lambda: nn.Linear(HIDDEN, 1)}),
+        wrapped("convolution-before", _convolution_before, (X, LENGTHS), {**gru_head, "conv": lambda: nn.Conv1d(FEATURES, FEATURES, 3, padding=1), "norm": lambda: nn.BatchNorm1d(FEATURES)}),
+        wrapped("longer-total", _longer_total, (X, LENGTHS), gru_head),
+        wrapped("packed-only", _packed_only, (X, LENGTHS), {}),
+        wrapped("unbatched", _unbatched, (Input("x", ("seq", FEATURES)),), gru_head),
+    ]
+    return found
