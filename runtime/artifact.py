@@ -41,8 +41,8 @@ class SequenceInfo:
     axis may be shorter than the inputs' (PyTorch cuts it to max(lengths)), never longer.
     """
 
-    axis: str
-    batch_axis: str
+    axis: str | int
+    batch_axis: str | int
     lengths: str | None  # the input with the lengths; None where the model derives a mask from its data
     inputs: dict[str, int]
     outputs: dict[str, int]
@@ -84,6 +84,7 @@ class Description:
     source: dict[str, str] = field(default_factory=dict)  # framework, versions of what made the file
     weights_sha256: str = ""
     breaks: tuple[str, ...] = ()  # contract breaks kept under strict=False
+    proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -119,6 +120,7 @@ class Description:
                 source=raw["source"],
                 weights_sha256=raw["weights_sha256"],
                 breaks=tuple(raw["breaks"]),
+                proof=raw["proof"],
                 format=found,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -137,11 +139,16 @@ def read_description(path: str | Path) -> Description:
     """
     metadata = read_metadata(path)
     if METADATA_KEY not in metadata:
-        raise NoMetadataError(
-            f"{path} is an ONNX model without seqport's metadata, so nothing says which input holds the lengths: "
-            "export it with seqport.exporters.export (Session.run works without)"
-        )
+        raise no_metadata(path)
     return Description.from_json(metadata[METADATA_KEY])
+
+
+def no_metadata(path: str | Path) -> NoMetadataError:
+    """The error for a file that says nothing of itself."""
+    return NoMetadataError(
+        f"{path} is an ONNX model without seqport's metadata, so nothing says which input holds the lengths: "
+        "export it with seqport.exporters.export (Session.run works without)"
+    )
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

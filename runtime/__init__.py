@@ -1,0 +1,53 @@
+"""Runs ONNX artifacts: sessions, ragged batches and generation, with nothing but NumPy and ONNX Runtime.
+
+ONNX Runtime itself is imported when the first `Session` opens, so that a description can be read
+where it is not installed.
+"""
+
+from __future__ import annotations
+
+from seqport.runtime import generate
+from seqport.runtime.artifact import (
+    Description,
+    RecurrentInfo,
+    SequenceInfo,
+    StateInfo,
+    TensorInfo,
+    read_description,
+)
+from seqport.runtime.errors import (
+    ArtifactError,
+    EmptyBatchError,
+    InputDtypeError,
+    InputError,
+    InputNameError,
+    InputRankError,
+    InputSizeError,
+    LengthsError,
+    NoMetadataError,
+    NotOnnxError,
+    ProviderError,
+)
+from seqport.runtime.session import Session
+
+__all__ = [
+    "ArtifactError",
+    "Description",
+    "EmptyBatchError",
+    "InputDtypeError",
+    "InputError",
+    "InputNameError",
+    "InputRankError",
+    "InputSizeError",
+    "LengthsError",
+    "NoMetadataError",
+    "NotOnnxError",
+    "ProviderError",
+    "RecurrentInfo",
+    "SequenceInfo",
+    "Session",
+    "StateInfo",
+    "TensorInfo",
+    "generate",
+    "read_description",
+]

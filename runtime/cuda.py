@@ -1,0 +1,128 @@
+"""Says why CUDA cannot be had on this machine, before ONNX Runtime silently takes the CPU.
+
+ONNX Runtime lists CUDA as available wherever its build has it, even with no GPU or no CUDA library,
+and then falls back with a warning (onnxruntime#17801, #23372). So the parts are tried one by one,
+cheapest first: the package, the driver, the device, the libraries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import io
+import os
+import re
+import sys
+import warnings
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_WINDOWS = sys.platform == "win32"
+_DRIVER = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
+# ONNX Runtime loads cuDNN lazily and does without where it can; its recurrent kernels cannot.
+_CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
+
+
+@functools.cache
+def problem(device: int = 0) -> str | None:
+    """Why `cuda:<device>` cannot be had, with the remedy; None where it can, as far as can be seen.
+
+    The answer is kept for the process: drivers and libraries do not come and go.
+    """
+    return _package_problem() or _driver_problem(device) or _library_problem()
+
+
+def _package_problem() -> str | None:
+    import onnxruntime
+
+    if CUDA_PROVIDER in onnxruntime.get_available_providers():
+        return None
+    both = _second_package()
+    if both:  # a fault of the installation, to be said even where the CPU will do
+        warnings.warn(both, RuntimeWarning, stacklevel=2)
+        return both
+    return (
+        f"this ONNX Runtime {onnxruntime.__version__} is built without CUDA: "
+        "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+    )
+
+
+def _second_package() -> str | None:
+    """Whether onnxruntime and onnxruntime-gpu, which write the same folder, are both installed."""
+    found = [(name, _version(name)) for name in ("onnxruntime", "onnxruntime-gpu")]
+    if not all(version for _, version in found):
+        return None
+    return (
+        f"{' and '.join(f'{name} {version}' for name, version in found)} are both installed and overwrite "
+        "each other's files: pip uninstall both, then pip install onnxruntime-gpu alone"
+    )
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata  # a tenth of the import of onnxruntime itself, and rarely needed
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _driver_problem(device: int) -> str | None:
+    try:
+        driver = _load(_DRIVER)
+    except OSError as error:
+        return (
+            f"there is no NVIDIA driver ({error}): install it, or hand the GPU to the container (docker run --gpus all)"
+        )
+    count, version = ctypes.c_int(0), ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code not in (0, _NO_DEVICE):
+        return f"the NVIDIA driver fails with CUDA error {code}: see whether nvidia-smi works"
+    if device >= count.value:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        limit = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
+        return f"there is no device {device}: the driver shows {count.value} of them{limit}"
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    built = _built_for()
+    supported = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    if int(supported.partition(".")[0]) < int(built.partition(".")[0]):  # minor versions are compatible
+        return (
+            f"the NVIDIA driver supports CUDA up to {supported}, and this ONNX Runtime is built for "
+            f"CUDA {built}: update the driver, or install an ONNX Runtime for its version"
+        )
+    return None
+
+
+def _built_for() -> str:
+    """The CUDA version of this build; "0" where it does not say."""
+    import onnxruntime
+
+    return str(getattr(onnxruntime, "cuda_version", "") or "0")
+
+
+def _library_problem() -> str | None:
+    import onnxruntime
+
+    # Loads what NVIDIA's wheels or the system brought, and prints what it cannot find.
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls()
+    # A bare name failed on the loader's path too; one with a folder may have been found there.
+    missing = re.findall(r"Failed to load ([^\s/\\]+): ", said.getvalue())
+    if not missing:
+        try:
+            _load(_CUDNN)
+        except OSError:
+            missing = [_CUDNN]
+    if not missing:
+        return None
+    return (
+        f"{', '.join(dict.fromkeys(missing))} cannot be loaded, and this ONNX Runtime is built for "
+        f"CUDA {_built_for()} with cuDNN 9: "
+        "pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on the loader's path"
+    )
+
+
+def _load(library: str) -> ctypes.CDLL:
+    return ctypes.CDLL(library)

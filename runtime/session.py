@@ -1,0 +1,128 @@
+"""Opens an artifact and answers requests: checked arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
+from seqport.runtime.errors import ArtifactError
+from seqport.runtime.plain import plain_rules, plain_signature
+from seqport.runtime.providers import open_model
+from seqport.runtime.ragged import RaggedBatches
+from seqport.runtime.validate import Checker, InputRule
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class Session:
+    """An ONNX artifact, ready to run. Safe to call from many threads.
+
+    Args:
+        path: an ONNX file. One that seqport did not export runs too, through `run` alone.
+        provider: "cpu"; "cuda" or "cuda:1", where every recurrent node must run on the GPU; "auto", CUDA
+            where it can run every recurrent node, else the CPU; or a list in order of preference, where
+            "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
+        threads: threads within one operator on the CPU; None leaves ONNX Runtime's choice, one a core.
+
+    Attributes:
+        path: the file.
+        provider: what runs it: "cpu" or "cuda:<index>".
+        provider_note: why an earlier choice was passed over; empty where the first one was taken.
+        placement: each recurrent node's name to the provider that runs it.
+        signature: its inputs and outputs; for a plain ONNX file as ONNX Runtime gives them.
+
+    Raises:
+        NotOnnxError: there is no such file, or it is no ONNX model.
+        ArtifactError: ONNX Runtime cannot open it, or its metadata does not fit its graph.
+        ProviderError: none of the wanted providers can run it, with cause and remedy.
+    """
+
+    def __init__(self, path: str | Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        metadata = read_metadata(self.path)
+        self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+        opened = open_model(self.path, provider, threads=threads)
+        self._session = opened.session
+        self.provider = opened.provider
+        self.provider_note = opened.note
+        self.placement = dict(opened.placement)
+        if self._description is None:
+            self.signature = plain_signature(self._session)
+            self._check = Checker(plain_rules(self._session), refuse_empty=False)
+        else:
+            self.signature = self._description
+            _require_same_names(self.path, self._description, self._session)
+            rules = [InputRule.of(info) for info in self._description.inputs]
+            self._check = Checker(rules, self._description.sequences)
+        self._output_names = [output.name for output in self._session.get_outputs()]
+        self._ragged: RaggedBatches | None = None
+
+    @property
+    def description(self) -> Description:
+        """What the exporter stamped into the file.
+
+        Raises:
+            NoMetadataError: seqport did not export the file.
+        """
+        if self._description is None:
+            raise no_metadata(self.path)
+        return self._description
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run one padded batch.
+
+        Args:
+            inputs: every input's name to its array, of exactly the signature's dtype. Plain Python
+                numbers and lists are converted where no value changes.
+
+        Returns:
+            Every output's name to its array.
+
+        Raises:
+            InputError: an input does not fit the signature; the subclass names the cause.
+        """
+        results = self._session.run(self._output_names, self._check(inputs))
+        return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
+
+    def predict(self, items: Iterable[Any], *, batch_size: int = 64) -> list[dict[str, np.ndarray]]:
+        """Run sequences of any lengths: they are padded, batched by length, and trimmed again.
+
+        Args:
+            items: one a row of the batch. A dict of input names to arrays without the batch axis (a
+                sequence is [steps, ...]), or the bare array where the model has one sequence input.
+                The lengths are taken from the arrays. An initial state may be left out: it is zero.
+            batch_size: at most so many rows in one run.
+
+        Returns:
+            One dict of outputs an item, in the items' order, without the batch axis, each sequence
+            output trimmed to its item's length. A dict even where there is one output, as from `run`.
+
+        Raises:
+            NoMetadataError: nothing in the file says what a sequence is.
+            InputError: an item does not fit; the message begins with its index.
+        """
+        if self._ragged is None:
+            self._ragged = RaggedBatches(self.description)
+        return self._ragged.predict(self.run, items, batch_size)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{i.name}: {i.dtype}{list(i.axes)}" for i in self.signature.inputs)
+        return f"Session({str(self.path)!r}, provider={self.provider!r}, inputs=({inputs}))"
+
+
+def _require_same_names(path: Path, description: Description, session: onnxruntime.InferenceSession) -> None:
+    """A tool that edits the graph may leave the metadata behind, and lengths would go astray."""
+    for what, said, found in (
+        ("inputs", description.inputs, session.get_inputs()),
+        ("outputs", description.outputs, session.get_outputs()),
+    ):
+        if [info.name for info in said] != [arg.name for arg in found]:
+            raise ArtifactError(
+                f"{path}: the metadata names the {what} {[info.name for info in said]}, and the graph has "
+                f"{[arg.name for arg in found]}: it was edited after the export, export it again"
+            )

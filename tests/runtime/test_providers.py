@@ -1,0 +1,289 @@
+"""Which provider runs a model: never the CPU in silence, and a reason for whatever cannot be had."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import types
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from seqport.runtime import ArtifactError, ProviderError, Session, cuda
+from seqport.runtime import providers as module
+from seqport.runtime.providers import parse
+
+ALL_ON_CUDA = {"recurrent": "CUDAExecutionProvider"}
+WITH_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Each test sees another machine, so nothing may be remembered."""
+    cuda.problem.cache_clear()
+    yield
+    cuda.problem.cache_clear()
+
+
+class Driver:
+    """A driver that shows some devices."""
+
+    def __init__(self, devices: int = 1, version: int = 99000, code: int = 0) -> None:
+        self.devices, self.version, self.code = devices, version, code
+
+    def cuInit(self, _flags: int) -> int:  # noqa: N802
+        return self.code
+
+    def cuDeviceGetCount(self, count) -> int:  # noqa: N802
+        ctypes.cast(count, ctypes.POINTER(ctypes.c_int))[0] = self.devices
+        return 0
+
+    def cuDriverGetVersion(self, version) -> int:  # noqa: N802
+        ctypes.cast(version, ctypes.POINTER(ctypes.c_int))[0] = self.version
+        return 0
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine as described; by default one where CUDA works as far as can be seen."""
+
+    def make(*, driver=None, missing="", cudnn=True, providers=WITH_CUDA, built="13.0", packages=("onnxruntime-gpu",)):
+        import onnxruntime
+
+        def load(name: str):
+            if "cudnn" in name:
+                if not cudnn:
+                    raise OSError(f"{name}: cannot open shared object file")
+                return None
+            if driver is None:
+                return Driver()
+            if isinstance(driver, Exception):
+                raise driver
+            return driver
+
+        monkeypatch.setattr(cuda, "_load", load)
+        monkeypatch.setattr(cuda, "_version", lambda name: "1.31.1" if name in packages else None)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnxruntime, "cuda_version", built, raising=False)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(missing))
+
+    return make
+
+
+def test_providers_in_order() -> None:
+    assert parse("auto") == parse(["cuda", "cpu"]) == parse(["cuda", "cuda:0", "cpu"]) == ("cuda:0", "cpu")
+    assert parse("cuda:1") == ("cuda:1",)
+    assert parse(("cpu", "cuda:2")) == ("cpu", "cuda:2")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["gpu", "CPU", "cuda:", "cuda:-1", "CUDAExecutionProvider", ["cpu", "auto"], ["tpu"], [1]]
+)
+def test_an_unknown_provider(artifact, wrong) -> None:
+    with pytest.raises(ProviderError, match='expected "auto", "cpu", "cuda", "cuda:<index>", or a list'):
+        Session(artifact(), wrong)
+
+
+def test_no_provider(artifact) -> None:
+    with pytest.raises(ProviderError, match="provider is an empty list"):
+        Session(artifact(), [])
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads(artifact, threads) -> None:
+    with pytest.raises(ProviderError, match=rf"threads is {threads}, expected at least 1"):
+        Session(artifact(), "cpu", threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("of", "match"),
+    [
+        ({"providers": WITH_CUDA[1:], "packages": ("onnxruntime",)}, "built without CUDA: pip uninstall onnxruntime, "),
+        (
+            {"driver": OSError("libcuda.so.1: cannot open")},
+            r"NVIDIA driver \(libcuda.so.1: cannot open\): install",
+        ),
+        ({"driver": Driver(devices=0)}, "there is no device 0: the driver shows 0 of them"),
+        ({"driver": Driver(code=100)}, "there is no device 0: the driver shows 0 of them"),
+        ({"driver": Driver(code=803)}, "the NVIDIA driver fails with CUDA error 803: see whether nvidia-smi works"),
+        ({"driver": Driver(version=12080)}, "supports CUDA up to 12.8, and this ONNX Runtime is built for CUDA 13.0"),
+        (
+            {"missing": "Failed to load libcublas.so.13: no such file\nFailed to load libcurand.so.10: no such file"},
+            r"libcublas.so.13, libcurand.so.10 cannot be loaded.*pip install 'onnxruntime-gpu\[cuda,cudnn\]'",
+        ),
+        ({"cudnn": False}, "cudnn.* cannot be loaded, and this ONNX Runtime is built for CUDA 13.0 with cuDNN 9"),
+    ],
+)
+def test_why_cuda_cannot_be_had(artifact, machine, of, match, capfd) -> None:
+    path = artifact()
+    machine(**of)
+    with pytest.raises(ProviderError, match=rf"(?s)cuda:0 cannot run it: .*{match}.*asked for provider='cuda'"):
+        Session(path, "cuda")
+    session = Session(path, "auto")
+    assert session.provider == "cpu"
+    assert re.search(match, session.provider_note, re.DOTALL)
+    assert capfd.readouterr() == ("", ""), "an expected fallback is no noise"
+
+
+def test_an_older_minor_version_of_the_driver_will_do(machine) -> None:
+    machine(driver=Driver(version=13000), built="13.2")
+    assert cuda.problem(0) is None
+
+
+def test_a_library_found_on_the_loaders_path_is_not_missing(machine) -> None:
+    machine(missing="Failed to load /site/nvidia/cublas/lib/libcublas.so.13: damaged")
+    assert cuda.problem(0) is None
+
+
+def test_a_device_beyond_the_last(artifact, machine, monkeypatch) -> None:
+    machine(driver=Driver(devices=2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    with pytest.raises(ProviderError, match="no device 2: the driver shows 2 of them with CUDA_VISIBLE_DEVICES='3,4'"):
+        Session(artifact(), "cuda:2")
+
+
+def test_two_packages_hide_cuda(artifact, machine) -> None:
+    machine(providers=WITH_CUDA[1:], packages=("onnxruntime", "onnxruntime-gpu"))
+    said = "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed and overwrite each other's files"
+    with pytest.warns(RuntimeWarning, match=said):
+        session = Session(artifact(), "auto")
+    assert (session.provider, said in session.provider_note) == ("cpu", True)
+    with pytest.raises(ProviderError, match=f"{said}: pip uninstall both, then pip install onnxruntime-gpu alone"):
+        Session(artifact(), "cuda")
+
+
+class Fake:
+    """What ONNX Runtime would open on a GPU: it runs on the CPU and says otherwise."""
+
+    def __init__(self, session, asked, options, listed, places) -> None:
+        self._session, self.asked, self.options = session, asked, options
+        self._listed, self._places = listed, places
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def get_providers(self):
+        return self._listed
+
+    def get_provider_graph_assignment_info(self):
+        return [subgraph(place, node) for node, place in self._places.items()]
+
+
+def subgraph(place: str, *nodes: str):
+    nodes_ = [types.SimpleNamespace(name=name, op_type="LSTM") for name in nodes]
+    nodes_.append(types.SimpleNamespace(name="head", op_type="MatMul"))
+    return types.SimpleNamespace(ep_name=place, get_nodes=lambda: nodes_)
+
+
+@pytest.fixture
+def gpu(machine, monkeypatch):
+    """A machine whose ONNX Runtime opens CUDA as described, by default well."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def make(*, listed=WITH_CUDA, places=ALL_ON_CUDA, fault=None, **of):
+        def open_session(path, options, providers, **kwargs):
+            if providers != ["CPUExecutionProvider"] and fault:
+                raise fault
+            session = real(path, options, ["CPUExecutionProvider"], **kwargs)
+            if providers == ["CPUExecutionProvider"]:
+                return session
+            return Fake(session, providers, kwargs, listed, places)
+
+        machine(**of)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+
+    return make
+
+
+@pytest.mark.parametrize("provider", ["cuda:1", ["cuda:1", "cpu"]])
+def test_cuda_that_works(artifact, gpu, provider) -> None:
+    gpu(driver=Driver(devices=2))
+    session = Session(artifact(), provider)
+    assert (session.provider, session.provider_note) == ("cuda:1", "")
+    assert session.placement == {"recurrent": "cuda:1"}
+    fake = cast(Any, session)._session
+    assert fake.asked == [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"}), "CPUExecutionProvider"]
+    assert fake.options == {"enable_fallback": 0}
+
+
+def test_auto_prefers_cuda(artifact, gpu) -> None:
+    gpu()
+    session = Session(artifact())
+    assert (session.provider, session.provider_note) == ("cuda:0", "")
+
+
+def test_cuda_that_silently_became_the_cpu(artifact, gpu) -> None:
+    gpu(listed=["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="lists CUDA, but could not load it and fell back to the CPU"):
+        Session(artifact(), "cuda")
+    session = Session(artifact(), "auto")
+    assert (session.provider, "fell back to the CPU" in session.provider_note) == ("cpu", True)
+
+
+def test_the_real_onnxruntime_falls_back_in_silence_and_is_caught(artifact, monkeypatch) -> None:
+    """No fake: where CUDA is listed but broken, only the session itself tells."""
+    import onnxruntime
+
+    if cuda.CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime is built without CUDA")
+    if cuda.problem(0) is None:
+        pytest.skip("CUDA works here")
+    monkeypatch.setattr(cuda, "problem", lambda _device: None)
+    with pytest.raises(ProviderError, match="lists CUDA, but could not load it and fell back to the CPU"):
+        Session(artifact(), "cuda")
+
+
+def test_recurrent_nodes_that_cuda_cannot_run(artifact, gpu) -> None:
+    gpu(places={"good": "CUDAExecutionProvider", "stray": "CPUExecutionProvider"})
+    with pytest.raises(ProviderError, match=r'no kernel for the recurrent nodes stray, .*\["cuda:0", "cpu"\] allows'):
+        Session(artifact(), "cuda")
+    allowed = Session(artifact(), ["cuda", "cpu"])
+    assert (allowed.provider, allowed.placement) == ("cuda:0", {"good": "cuda:0", "stray": "cpu"})
+    auto = Session(artifact(), "auto")
+    assert (auto.provider, "stray" in auto.provider_note) == ("cpu", True)
+
+
+def test_cuda_that_fails_to_open(artifact, gpu) -> None:
+    gpu(fault=RuntimeError("CUDA failure 2: out of memory"))
+    with pytest.raises(ProviderError, match="cuda:0 cannot run it: CUDA failure 2: out of memory"):
+        Session(artifact(), "cuda")
+    assert Session(artifact(), "auto").provider == "cpu"
+
+
+def test_a_bad_file_is_not_blamed_on_cuda(tmp_path, gpu) -> None:
+    gpu(fault=RuntimeError("Load model failed"))
+    path = tmp_path / "looks.onnx"
+    path.write_bytes(b"\x08\x09" + b"\x3a\x04abcd")
+    with pytest.raises(ArtifactError, match=r"looks\.onnx cannot be opened"):
+        Session(path, "cuda")
+
+
+def test_unnamed_nodes_are_all_placed() -> None:
+    subgraphs = [
+        subgraph("CPUExecutionProvider", ""),
+        subgraph("CUDAExecutionProvider", "twin"),
+        subgraph("CPUExecutionProvider", "twin"),
+    ]
+    session = types.SimpleNamespace(get_provider_graph_assignment_info=lambda: subgraphs)
+    placement = module._placement(cast(Any, session), "cuda:0")
+    assert placement == {"LSTM_0": "cpu", "twin": "cuda:0", "twin_2": "cpu"}
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_real_gpu_agrees_with_the_cpu(artifact, cell, directions) -> None:
+    problem = cuda.problem(0)
+    if problem:
+        pytest.skip(problem)
+    path = artifact(cell, directions=directions)
+    random = np.random.default_rng(0)
+    inputs = {"x": random.normal(size=(5, 9, 3)).astype(np.float32), "lengths": np.array([9, 1, 4, 9, 2])}
+    session = Session(path, "cuda")
+    assert session.placement == {"recurrent": "cuda:0"}
+    expected = Session(path, "cpu").run(inputs)
+    for name, value in session.run(inputs).items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-5)
