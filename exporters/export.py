@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from seqport.exporters.capture import Capture
 from seqport.exporters.errors import ExportError, InputsError
-from seqport.exporters.frontends.choose import frontend_for
+from seqport.exporters.frontends.choose import frontend_for, known_outputs
 from seqport.exporters.passes import PASSES
 from seqport.exporters.passes.contract import check_contract
 from seqport.exporters.passes.describe import declare_outputs, stamp
@@ -73,21 +73,19 @@ def export(
     job = Job(capture, opset, strict)
     for run in PASSES:
         run(job)
-    axes = probe(job, _example(example, capture.inputs))
-    declare_outputs(job, axes)
-    stamp(job, axes, VERSION)
+    measured = probe(job, _example(example, capture.inputs))
+    declare_outputs(job, measured)
+    stamp(job, measured, VERSION)
     check_contract(job)
     assert job.description is not None
     return Artifact(_write(job.model, Path(path)), job.description)
 
 
-def _capture(
-    model: Any, inputs: Iterable[Input] | None, outputs: Sequence[str] | None, opset: int
-) -> Capture:
+def _capture(model: Any, inputs: Iterable[Input] | None, outputs: Sequence[str] | None, opset: int) -> Capture:
     frontend = frontend_for(model)
     declared = check_inputs(frontend.known_inputs(model) if inputs is None else inputs)
-    if outputs is None and callable(known := getattr(model, "output_names", None)):
-        outputs = known()
+    if outputs is None:
+        outputs = known_outputs(model)
     return frontend.trace(model, declared, check_outputs(outputs, declared), opset)
 
 
@@ -106,9 +104,7 @@ def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict
             raise InputsError(f"example holds {name!r}, which is no input: expected some of {', '.join(by_name)}")
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         if array.ndim != len(by_name[name].axes):
-            raise InputsError(
-                f"example[{name!r}] has shape {array.shape}: expected {len(by_name[name].axes)} axes {by_name[name].axes}"
-            )
+            raise InputsError(f"example[{name!r}] has shape {array.shape}: expected the axes {by_name[name].axes}")
         arrays[name] = array
     return arrays
 

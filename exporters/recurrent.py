@@ -78,7 +78,7 @@ class RecurrentCall:
         """The native ONNX operator."""
         return CELLS[self.cell][0]
 
-    def attributes(self) -> dict[str, str | int]:
+    def attributes(self) -> dict[str, Any]:
         """The call as node attributes: strings and ints only, which every tracer carries."""
         return {
             "layer": self.layer,

@@ -39,9 +39,7 @@ class Input:
                     f"input {self.name!r} has the axis {axis!r}: expected a name (dynamic) or a positive int (fixed)"
                 )
         if self.dtype not in DTYPES:
-            raise InputsError(
-                f"input {self.name!r} has dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}"
-            )
+            raise InputsError(f"input {self.name!r} has dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
 
     @property
     def dynamic_axes(self) -> dict[int, str]:
@@ -64,9 +62,7 @@ def check_inputs(inputs: Iterable[Input]) -> tuple[Input, ...]:
         raise InputsError("inputs is empty: expected at least one Input(name, axes, dtype)")
     for item in checked:
         if not isinstance(item, Input):
-            raise InputsError(
-                f"inputs holds {item!r}: expected Input(name, axes, dtype) from seqport.exporters"
-            )
+            raise InputsError(f"inputs holds {item!r}: expected Input(name, axes, dtype) from seqport.exporters")
     _require_unique("inputs", [item.name for item in checked])
     return checked
 

@@ -46,7 +46,8 @@ def frontend_for(model: Any) -> Frontend:
 
         return keras_frontend  # type: ignore[return-value]
     raise ExportError(
-        f"cannot export {type(model).__module__}.{type(model).__qualname__}: expected a torch.nn.Module or a Keras 3 model"
+        f"cannot export {type(model).__module__}.{type(model).__qualname__}: "
+        "expected a torch.nn.Module or a Keras 3 model"
     )
 
 
@@ -56,10 +57,17 @@ def declared_inputs(model: Any) -> list[Input]:
     Raises:
         InputsError: it has no such method.
     """
-    signature = getattr(model, "input_signature", None)
+    signature: Any = getattr(model, "input_signature", None)
     if not callable(signature):
         raise InputsError(
             f"inputs is missing, and {type(model).__name__} does not say what it takes: "
             "pass inputs=[Input(name, axes, dtype), ...] in the order of forward"
         )
-    return [Input(name, tuple(axes), dtype) for name, axes, dtype in signature()]
+    declared: Any = signature()
+    return [Input(name, tuple(axes), dtype) for name, axes, dtype in declared]
+
+
+def known_outputs(model: Any) -> Sequence[str] | None:
+    """The names of a model that has a method `output_names() -> [name, ...]`; None for any other."""
+    names: Any = getattr(model, "output_names", None)
+    return list(names()) if callable(names) else None  # type: ignore[call-overload]

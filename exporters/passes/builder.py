@@ -23,9 +23,7 @@ class Builder:
 
     def op(self, op_type: str, *inputs: ir.Value | None, num_outputs: int = 1, **attributes: Any) -> ir.Value:
         """Emit a node and return its first output; `outputs_of` gives the others."""
-        node = ir.node(
-            op_type, list(inputs), attributes, num_outputs=num_outputs, name=f"{self._scope}/{op_type}"
-        )
+        node = ir.node(op_type, list(inputs), attributes, num_outputs=num_outputs, name=f"{self._scope}/{op_type}")
         self._graph.insert_before(self._before, node)
         return node.outputs[0]
 

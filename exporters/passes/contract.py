@@ -29,12 +29,14 @@ def check_contract(job: Job) -> None:
             job.refusals.append(
                 Refusal(
                     node.name or node.op_type,
-                    f"is a {node.op_type}, which runs step by step and is many times slower than a native recurrent node",
+                    f"is a {node.op_type}, which runs step by step, many times slower than a native node",
                     "use the framework's RNN, GRU or LSTM layer for the loop",
                 )
             )
         if node.domain == DOMAIN:
-            raise ExportError(f"{node.name}: a neutral recurrent node was left in the graph; this is a fault of seqport")
+            raise ExportError(
+                f"{node.name}: a neutral recurrent node was left in the graph; this is a fault of seqport"
+            )
     job.refusals.extend(_axis_breaks(job))
     if job.strict and job.refusals:
         lines = "\n".join(f"- {refusal}" for refusal in job.refusals)

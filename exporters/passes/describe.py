@@ -7,7 +7,9 @@ Needs: a graph that kept the contract, and its output axes. Guarantees: one meta
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from seqport.exporters.capture import Capture
@@ -18,29 +20,30 @@ from seqport.exporters.signature import Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
 
 Axes = dict[str, tuple[str | int, ...]]
+Outputs = Sequence[TensorInfo]
 
 
 def declare_inputs(job: Job) -> None:
     """Give the graph's inputs the declared element types and axes."""
     for value, item in zip(job.model.graph.inputs, job.capture.inputs, strict=True):
         value.shape = ir.Shape(item.axes)
-        value.dtype = ir.DataType[item.dtype.upper().replace("FLOAT32", "FLOAT")]
+        value.dtype = _data_type(item.dtype)
 
 
-def declare_outputs(job: Job, axes: Axes) -> None:
-    """Give the graph's outputs the axes that were measured."""
-    for value in job.model.graph.outputs:
-        value.shape = ir.Shape(axes[value.name or ""])
+def declare_outputs(job: Job, outputs: Outputs) -> None:
+    """Give the graph's outputs the element types and axes that were measured."""
+    for value, found in zip(job.model.graph.outputs, outputs, strict=True):
+        value.shape, value.dtype = ir.Shape(found.axes), _data_type(found.dtype)
 
 
-def stamp(job: Job, axes: Axes, seqport_version: str) -> None:
+def stamp(job: Job, outputs: Outputs, seqport_version: str) -> None:
     """Write the description into the model's metadata."""
     capture = job.capture
-    sequences = _sequences(job, axes)
+    axes: Axes = {found.name: found.axes for found in outputs}
     job.description = Description(
         inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
-        outputs=tuple(TensorInfo(v.name or "", _dtype(v), axes[v.name or ""]) for v in job.model.graph.outputs),
-        sequences=sequences,
+        outputs=tuple(outputs),
+        sequences=_sequences(job, axes),
         states=_states(job, axes),
         recurrent=_recurrent(job),
         convention=capture.convention,
@@ -54,9 +57,8 @@ def stamp(job: Job, axes: Axes, seqport_version: str) -> None:
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()
 
 
-def _dtype(value: ir.Value) -> str:
-    assert value.dtype is not None
-    return value.dtype.numpy().name
+def _data_type(numpy_name: str) -> ir.DataType:
+    return ir.DataType.from_numpy(np.dtype(numpy_name))
 
 
 def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:

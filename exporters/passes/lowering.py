@@ -50,9 +50,7 @@ def _lower(node: ir.Node, cache: Cache) -> RecurrentCall:
     assert x is not None
     states = [None if is_zero(state) else state for state in (h_0, c_0)[: num_states(call.cell)]]
     if any(states):  # one state given and the other zero: ONNX Runtime takes both or none
-        states = [
-            given if given is not None else whole for given, whole in zip(states, (h_0, c_0), strict=False)
-        ]
+        states = [given if given is not None else whole for given, whole in zip(states, (h_0, c_0), strict=False)]
     if mask is not None and (behind := lengths_behind(mask)) is not None:
         lengths, mask = _clipped(build, behind, x), None
     elif lengths is not None:
@@ -109,9 +107,7 @@ def _clipped(build: Builder, lengths: ir.Value, x: ir.Value) -> ir.Value:
     """Lengths as int32 between 0 and seq: a mask says no more than that of lengths beyond either."""
     seq = build.op("Shape", x, start=0, end=1)
     wide = build.op("Cast", lengths, to=ir.DataType.INT64)
-    return build.op(
-        "Cast", build.op("Max", build.op("Min", wide, seq), build.const([0])), to=ir.DataType.INT32
-    )
+    return build.op("Cast", build.op("Max", build.op("Min", wide, seq), build.const([0])), to=ir.DataType.INT32)
 
 
 def _kept_state(build: Builder, lengths: ir.Value, initial: ir.Value | None, final: ir.Value) -> ir.Value:

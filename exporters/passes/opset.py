@@ -29,10 +29,24 @@ def set_opset(job: Job) -> None:
         try:
             # The converter copies the model through a string, which weights above 2 GB do not fit.
             proto = version_converter.convert_version(ir.to_proto(job.model), job.opset)
-        except (RuntimeError, onnx.onnx_cpp2py_export.version_converter.ConvertError) as error:
+        except Exception as error:
             raise ExportError(
                 f"the graph cannot be converted from opset {before} to {job.opset}: {str(error).strip()}. "
                 "Remedy: export with opset=18, which ONNX Runtime 1.14 and later run"
             ) from error
         job.model = ir.from_proto(proto)
+        _drop_unknown_attributes(job)
     job.model.ir_version = IR_VERSIONS[job.opset]
+
+
+def _drop_unknown_attributes(job: Job) -> None:
+    """The converter leaves attributes that an older opset does not know, at values that mean nothing there."""
+    for node in job.model.graph.all_nodes():
+        known = onnx.defs.get_schema(node.op_type, job.opset, "").attributes
+        for name in [name for name in node.attributes if name not in known]:
+            if node.attributes[name].value not in (0, None):
+                raise ExportError(
+                    f"{node.op_type} {node.name!r} has {name}={node.attributes[name].value}, "
+                    f"which opset {job.opset} does not know. Remedy: export with opset=18"
+                )
+            del node.attributes[name]

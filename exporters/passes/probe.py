@@ -21,6 +21,7 @@ from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.exporters.signature import Input, axis_names
+from seqport.runtime.artifact import TensorInfo
 
 # Sizes of the first dynamic axis (usually the batch) and of those after it, and by how much a length stays
 # below its axis; all different, so that an output's axis tells where its size comes from.
@@ -32,6 +33,10 @@ _SCALES = (1, 8)
 TOLERANCE = 1e-4
 
 
+# Lengths input → the axis (name, or fixed size) that bounds its values.
+Roles = Mapping[str, str | int]
+
+
 @dataclass(frozen=True)
 class Probe:
     """One run: the sizes, the inputs, and what the artifact gave."""
@@ -41,11 +46,11 @@ class Probe:
     outputs: dict[str, np.ndarray]
 
 
-def probe(job: Job, example: Arrays | None) -> dict[str, tuple[str | int, ...]]:
-    """Prove the artifact and name its output axes.
+def probe(job: Job, example: Arrays | None) -> tuple[TensorInfo, ...]:
+    """Prove the artifact and measure its outputs.
 
     Returns:
-        Each output's axes, in the output's order.
+        Name, element type and axes of each output, in order.
 
     Raises:
         ExportError: ONNX Runtime cannot load or run the artifact.
@@ -57,20 +62,22 @@ def probe(job: Job, example: Arrays | None) -> dict[str, tuple[str | int, ...]]:
         try:
             runs = [_run(job, session, roles, example, row, scale) for row in range(len(_SIZES))]
             break
-        except _Unrunnable as error:
+        except _ProbeError as error:
             last = error
     else:
         raise ExportError(f"the exported graph does not run at shapes that the trace never saw: {last}") from last
     for run in runs:
         _compare(job, run)
-    return {value.name or "": _axes(value.name or "", runs, roles) for value in job.model.graph.outputs}
+    return tuple(
+        TensorInfo(name, array.dtype.name, _axes(name, runs, roles)) for name, array in runs[0].outputs.items()
+    )
 
 
-class _Unrunnable(Exception):
+class _ProbeError(Exception):
     """ONNX Runtime refused a probe."""
 
 
-def _lengths_roles(job: Job) -> dict[str, str | int]:
+def _lengths_roles(job: Job) -> Roles:
     """Lengths input → the axis (name, or fixed size) that its values are bounded by."""
     inputs = {item.name: item for item in job.capture.inputs}
     roles: dict[str, str | int] = {}
@@ -96,7 +103,12 @@ def _session(model: ir.Model) -> ort.InferenceSession:
 
 
 def _run(
-    job: Job, session: ort.InferenceSession, roles: Mapping[str, str | int], example: Arrays | None, row: int, scale: int
+    job: Job,
+    session: ort.InferenceSession,
+    roles: Roles,
+    example: Arrays | None,
+    row: int,
+    scale: int,
 ) -> Probe:
     names = axis_names(job.capture.inputs)
     sizes = {name: _SIZES[row][min(i, 3)] * scale + max(0, i - 3) for i, name in enumerate(names)}
@@ -111,8 +123,8 @@ def _run(
     try:
         results = session.run(outputs, arrays)
     except Exception as error:
-        raise _Unrunnable(str(error).strip()) from error
-    return Probe(sizes, arrays, dict(zip(outputs, results, strict=True)))
+        raise _ProbeError(str(error).strip()) from error
+    return Probe(sizes, arrays, {name: np.asarray(array) for name, array in zip(outputs, results, strict=True)})
 
 
 def _lengths(item: Input, sizes: dict[str, int], bound: str | int, random: np.random.Generator) -> np.ndarray:
@@ -124,9 +136,7 @@ def _lengths(item: Input, sizes: dict[str, int], bound: str | int, random: np.ra
     return values.astype(item.dtype)
 
 
-def _values(
-    item: Input, sizes: dict[str, int], example: np.ndarray | None, random: np.random.Generator
-) -> np.ndarray:
+def _values(item: Input, sizes: dict[str, int], example: np.ndarray | None, random: np.random.Generator) -> np.ndarray:
     shape = item.shape(sizes)
     if example is not None and example.size:
         return random.choice(np.asarray(example).reshape(-1), shape).astype(item.dtype)
@@ -170,18 +180,19 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(gap.max(initial=0.0)) / scale
 
 
-def _axes(name: str, runs: list[Probe], roles: Mapping[str, str | int]) -> tuple[str | int, ...]:
+def _axes(name: str, runs: list[Probe], roles: Roles) -> tuple[str | int, ...]:
     shapes = [run.outputs[name].shape for run in runs]
     return tuple(_axis(name, i, [shape[i] for shape in shapes], runs, roles) for i in range(len(shapes[0])))
 
 
-def _axis(
-    name: str, position: int, found: list[int], runs: list[Probe], roles: Mapping[str, str | int]
-) -> str | int:
+def _axis(name: str, position: int, found: list[int], runs: list[Probe], roles: Roles) -> str | int:
     for axis in runs[0].sizes:
         if all(size == run.sizes[axis] for size, run in zip(found, runs, strict=True)):
             return axis
     for lengths in roles:
-        if all(size == run.inputs[lengths].max() for size, run in zip(found, runs, strict=True)) and len(set(found)) > 1:
+        if (
+            all(size == run.inputs[lengths].max() for size, run in zip(found, runs, strict=True))
+            and len(set(found)) > 1
+        ):
             return f"max_{lengths}"
     return found[0] if len(set(found)) == 1 else f"{name}_{position}"

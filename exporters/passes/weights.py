@@ -21,9 +21,7 @@ Native = tuple[ir.Value, ir.Value, ir.Value | None]
 Cache = dict[tuple[object, ...], Native]
 
 
-def native_weights(
-    build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | None], cache: Cache
-) -> Native:
+def native_weights(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | None], cache: Cache) -> Native:
     """W, R and B of a native node; B is None where no direction has a bias.
 
     Args:
@@ -41,9 +39,7 @@ def native_weights(
 
 
 def _folded(build: Builder, call: RecurrentCall, arrays: Sequence[np.ndarray | None]) -> Native:
-    by_direction = [
-        arrays[i : i + WEIGHTS_PER_DIRECTION] for i in range(0, len(arrays), WEIGHTS_PER_DIRECTION)
-    ]
+    by_direction = [arrays[i : i + WEIGHTS_PER_DIRECTION] for i in range(0, len(arrays), WEIGHTS_PER_DIRECTION)]
     order = _permutation(call)
     size = call.num_hidden_units
 
@@ -68,9 +64,7 @@ def _folded(build: Builder, call: RecurrentCall, arrays: Sequence[np.ndarray | N
 
 
 def _computed(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | None]) -> Native:
-    by_direction = [
-        weights[i : i + WEIGHTS_PER_DIRECTION] for i in range(0, len(weights), WEIGHTS_PER_DIRECTION)
-    ]
+    by_direction = [weights[i : i + WEIGHTS_PER_DIRECTION] for i in range(0, len(weights), WEIGHTS_PER_DIRECTION)]
     order = _permutation(call)
     size = call.num_hidden_units
     rows = build.const([g * size + unit for g in order for unit in range(size)], name="gates")
@@ -92,10 +86,7 @@ def _computed(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | 
     if all(d[2] is None and d[3] is None for d in by_direction):
         return W, R, None
     B = stacked(
-        [
-            build.op("Concat", blocks(d[2], matrix=False), blocks(d[3], matrix=False), axis=0)
-            for d in by_direction
-        ]
+        [build.op("Concat", blocks(d[2], matrix=False), blocks(d[3], matrix=False), axis=0) for d in by_direction]
     )
     return W, R, B
 

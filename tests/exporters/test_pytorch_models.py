@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from seqport.exporters import export
 from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
 from support.torch_models import VOCABULARY, Row, rows
 from torch.utils import _pytree as pytree
+
+from seqport.exporters import export
 
 ROWS = rows()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+
 from seqport.exporters import Input
 
 # (size of the batch, of the first other axis, of the one after): below, at and above whatever was traced.
@@ -50,7 +51,7 @@ def run_file(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     """The artifact's outputs, straight from ONNX Runtime."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(arrays)), strict=True))
+    return {name: np.asarray(array) for name, array in zip(names, session.run(names, dict(arrays)), strict=True)}
 
 
 def assert_same(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], where: str) -> None:
@@ -58,7 +59,8 @@ def assert_same(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], whe
     assert len(found) == len(expected), f"{where}: {len(found)} outputs, expected {len(expected)}"
     for index, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert one.shape == other.shape, f"{where}: output {index} has shape {one.shape}, expected {other.shape}"
-        gap = float(np.abs(one.astype(np.float64) - other).max(initial=0.0))
+        assert np.array_equal(np.isnan(one), np.isnan(other)), f"{where}: output {index} has NaN in other places"
+        gap = float(np.nanmax(np.abs(one.astype(np.float64) - other), initial=0.0))
         assert gap <= TOLERANCE, f"{where}: output {index} differs by {gap:.3g}, at most {TOLERANCE} allowed"
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from seqport.exporters import Input
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from seqport.exporters import Input
 
 VOCABULARY, FEATURES, HIDDEN = 11, 6, 5
 
@@ -45,7 +46,9 @@ class Wrapped(nn.Module):
 class Tagger(nn.Module):
     """Embedding, packed layer, linear head at each step."""
 
-    def __init__(self, layer: type[nn.RNNBase], total: bool = True, padding_value: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self, layer: Callable[..., nn.RNNBase], total: bool = True, padding_value: float = 0.0, **options: Any
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, FEATURES)
         self.recurrent = layer(FEATURES, HIDDEN, batch_first=True, **options)
@@ -67,7 +70,7 @@ class Tagger(nn.Module):
 class Classifier(nn.Module):
     """The last state of the last layer, both directions joined."""
 
-    def __init__(self, layer: type[nn.RNNBase], **options: Any) -> None:
+    def __init__(self, layer: Callable[..., nn.RNNBase], **options: Any) -> None:
         super().__init__()
         self.recurrent = layer(FEATURES, HIDDEN, **options)
         self.head = nn.Linear(HIDDEN * (2 if options.get("bidirectional") else 1), 4)
@@ -203,7 +206,7 @@ def _unbatched(self: Any, x: Tensor) -> Any:
     return self.recurrent(x)
 
 
-def _packed_only(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def _packed_only(_: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(packed, batch_first=True, padding_value=-2.0)[0]
 
@@ -212,7 +215,7 @@ STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN))
 LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
-def _layer(layer: type[nn.RNNBase], **options: Any) -> nn.RNNBase:
+def _layer(layer: Callable[..., nn.RNNBase], **options: Any) -> nn.RNNBase:
     return layer(FEATURES, HIDDEN, batch_first=True, **options)
 
 
@@ -220,15 +223,18 @@ def rows() -> list[Row]:
     """All rows."""
     found = []
     for name, layer in LAYERS.items():
-        for options in (
+        choices: tuple[dict[str, Any], ...] = (
             {},
             {"bidirectional": True},
             {"num_layers": 2},
             {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
             {"bias": False},
-        ):
-            label = "-".join([name, *(f"{k}" for k in options)])
-            found.append(Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS)))
+        )
+        for options in choices:
+            label = "-".join([name, *options])
+            found.append(
+                Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS))
+            )
             found.append(
                 Row(f"classifier-{label}", lambda c=layer, o=options: Classifier(c, **o), (X_TIME_MAJOR, LENGTHS))
             )
@@ -249,19 +255,46 @@ def rows() -> list[Row]:
                 (X, LENGTHS),
             )
         )
-        found.append(Row(f"{name}-twice", lambda c=layer: Wrapped(_twice, recurrent=c(6, 6, batch_first=True)), (X, LENGTHS)))
+        found.append(
+            Row(f"{name}-twice", lambda c=layer: Wrapped(_twice, recurrent=c(6, 6, batch_first=True)), (X, LENGTHS))
+        )
     gru_head = {"recurrent": lambda: _layer(nn.GRU), "head": lambda: nn.Linear(HIDDEN, 2)}
 
-    def wrapped(name: str, run: Callable[..., Any], inputs: tuple[Input, ...], parts: dict[str, Callable[[], nn.Module]], **more: Any) -> Row:
+    def wrapped(
+        name: str,
+        run: Callable[..., Any],
+        inputs: tuple[Input, ...],
+        parts: dict[str, Callable[[], nn.Module]],
+        **more: Any,
+    ) -> Row:
         return Row(name, lambda: Wrapped(run, **{k: make() for k, make in parts.items()}), inputs, **more)
 
     found += [
         Row("rnn-relu", lambda: Tagger(nn.RNN, nonlinearity="relu", bidirectional=True), (IDS, LENGTHS)),
-        Row("encoder-decoder", EncoderDecoder, (X, LENGTHS, Input("y", ("batch", "out_seq", FEATURES)), Input("y_lengths", ("batch",), "int64"))),
+        Row(
+            "encoder-decoder",
+            EncoderDecoder,
+            (X, LENGTHS, Input("y", ("batch", "out_seq", FEATURES)), Input("y_lengths", ("batch",), "int64")),
+        ),
         Row("subclass", lambda: Subclass(FEATURES, HIDDEN, batch_first=True), (X,)),
-        wrapped("zeros-written-out", _zeros_written_out, (IDS, LENGTHS), {"embedding": lambda: nn.Embedding(VOCABULARY, FEATURES), "recurrent": lambda: _layer(nn.LSTM, num_layers=2, bidirectional=True)}),
-        wrapped("learned-state", _learned_state, (X, LENGTHS), {"recurrent": lambda: _layer(nn.GRU, num_layers=2), "start": lambda: nn.Embedding(2, HIDDEN)}),
-        wrapped("given-states", _given_states, (X, LENGTHS, *STATES), {"recurrent": lambda: _layer(nn.LSTM, num_layers=2)}),
+        wrapped(
+            "zeros-written-out",
+            _zeros_written_out,
+            (IDS, LENGTHS),
+            {
+                "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES),
+                "recurrent": lambda: _layer(nn.LSTM, num_layers=2, bidirectional=True),
+            },
+        ),
+        wrapped(
+            "learned-state",
+            _learned_state,
+            (X, LENGTHS),
+            {"recurrent": lambda: _layer(nn.GRU, num_layers=2), "start": lambda: nn.Embedding(2, HIDDEN)},
+        ),
+        wrapped(
+            "given-states", _given_states, (X, LENGTHS, *STATES), {"recurrent": lambda: _layer(nn.LSTM, num_layers=2)}
+        ),
         wrapped("sorted-rows", _sorted_rows, (X, LENGTHS), gru_head, sorted_rows=True),
         wrapped("replaced-data", _replaced_data, (X, LENGTHS), {**gru_head, "norm": lambda: nn.LayerNorm(FEATURES)}),
         wrapped("flat-outputs", _flat_outputs, (X, LENGTHS), gru_head),
@@ -269,7 +302,16 @@ def rows() -> list[Row]:
         wrapped("last-valid", _last_valid, (X, LENGTHS), gru_head),
         wrapped("masked-mean", _masked_mean, (X, LENGTHS), gru_head),
         wrapped("attention", _attention, (X, LENGTHS), {**gru_head, "score": lambda: nn.Linear(HIDDEN, 1)}),
-        wrapped("convolution-before", _convolution_before, (X, LENGTHS), {**gru_head, "conv": lambda: nn.Conv1d(FEATURES, FEATURES, 3, padding=1), "norm": lambda: nn.BatchNorm1d(FEATURES)}),
+        wrapped(
+            "convolution-before",
+            _convolution_before,
+            (X, LENGTHS),
+            {
+                **gru_head,
+                "conv": lambda: nn.Conv1d(FEATURES, FEATURES, 3, padding=1),
+                "norm": lambda: nn.BatchNorm1d(FEATURES),
+            },
+        ),
         wrapped("longer-total", _longer_total, (X, LENGTHS), gru_head),
         wrapped("packed-only", _packed_only, (X, LENGTHS), {}),
         wrapped("unbatched", _unbatched, (Input("x", ("seq", FEATURES)),), gru_head),

@@ -26,7 +26,7 @@ def known_inputs(model: keras.Model) -> list[Input]:
     tensors = _declared(model)
     if tensors is None:
         raise InputsError(
-            f"inputs is missing, and the model {model.name!r} does not declare its own (it is subclassed or not built): "
+            f"inputs is missing, and the model {model.name!r} does not declare its own (subclassed or not built): "
             'pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
         )
     with_time = [t for t in tensors if len(t.shape) > 1 and t.shape[0] is None and t.shape[1] is None]

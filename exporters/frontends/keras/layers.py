@@ -73,7 +73,7 @@ def is_captured(layer: keras.layers.RNN) -> bool:
 def _call(layer: keras.layers.RNN) -> RecurrentCall:
     if layer.stateful:
         raise RefusedError(
-            layer.path,
+            str(layer.path),
             "is stateful=True, so its state would be frozen into the file",
             "build it with stateful=False and pass initial_state as an input of the model",
         )
@@ -82,7 +82,7 @@ def _call(layer: keras.layers.RNN) -> RecurrentCall:
     act = _activation(layer, cell.activation)
     gate = _activation(layer, cell.recurrent_activation) if name != "rnn" else ""
     return RecurrentCall(
-        layer=layer.path,
+        layer=str(layer.path),
         cell=name,
         num_hidden_units=cell.units,
         direction="reverse" if layer.go_backwards else "forward",
@@ -99,7 +99,7 @@ def _activation(layer: keras.layers.RNN, function: Any) -> str:
     own = getattr(keras.activations, name, None) is function
     if not own or name not in _ACTIVATIONS:
         raise RefusedError(
-            layer.path,
+            str(layer.path),
             f"has the activation {name}, which ONNX's recurrent operators do not have",
             f"use one of {', '.join(_ACTIVATIONS)}",
         )
@@ -131,10 +131,13 @@ def _emit(
     present = [i for i, value in enumerate(slots) if value is not None]
     token = TOKEN_PREFIX + json.dumps({"slots": present, "attributes": call.attributes()}, sort_keys=True)
     y, h_T, c_T = tf.raw_ops.PyFunc(input=[slots[i] for i in present], token=token, Tout=[x.dtype] * 3)
-    y.set_shape([x.shape[0], x.shape[1], call.num_hidden_units])
-    for state in (h_T, c_T):
-        state.set_shape([1, x.shape[1], call.num_hidden_units])
-    return y, h_T, c_T
+    # ensure_shape, not set_shape: only an op keeps the shapes when the graph is frozen.
+    state_shape = [1, x.shape[1], call.num_hidden_units]
+    return (
+        tf.ensure_shape(y, [x.shape[0], x.shape[1], call.num_hidden_units]),
+        tf.ensure_shape(h_T, state_shape),
+        tf.ensure_shape(c_T, state_shape),
+    )
 
 
 def _last_output(h_T: Any, mask: Any, call: RecurrentCall) -> Any:

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest import mock
 
 import keras
 import tensorflow as tf
 
 from seqport.exporters.errors import Refusal
+from seqport.exporters.frontends.keras.distributed import call as time_distributed
 from seqport.exporters.frontends.keras.layers import inner_loop, is_captured
+from seqport.exporters.frontends.patching import attribute
 
 _LOCK = threading.RLock()
 
@@ -34,13 +35,14 @@ def recurrent_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
 
     with _LOCK, ExitStack() as stack:
         for layer in (keras.layers.RNN, keras.layers.GRU, keras.layers.LSTM):
-            stack.enter_context(mock.patch.object(layer, "inner_loop", capture(layer.inner_loop)))
+            stack.enter_context(attribute(layer, "inner_loop", capture(layer.inner_loop)))
         for fused in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
             # On a machine with a GPU these would call cuDNN's kernels, which no ONNX operator matches.
             if hasattr(keras.layers.Bidirectional, fused):
-                stack.enter_context(mock.patch.object(keras.layers.Bidirectional, fused, lambda *_: False))
+                stack.enter_context(attribute(keras.layers.Bidirectional, fused, lambda *_: False))
+        stack.enter_context(attribute(keras.layers.TimeDistributed, "call", time_distributed))
         for owner in reversals.owners():
-            stack.enter_context(mock.patch.object(owner, "flip", reversals.flip(owner.flip)))
+            stack.enter_context(attribute(owner, "flip", reversals.flip(owner.flip)))
         yield
 
 

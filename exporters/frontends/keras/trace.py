@@ -45,7 +45,7 @@ def trace(model: keras.Model, inputs: Sequence[Input], outputs: Sequence[str] | 
     refusals: list[Refusal] = []
     function, names = _traced(call, inputs, refusals)
     names = _named(names, outputs)
-    graph = _translated(function, inputs, len(names), min(opset, _NEWEST_TRANSLATED_OPSET))
+    graph = _translated(function, min(opset, _NEWEST_TRANSLATED_OPSET))
     _rename(graph, inputs, names)
     return Capture(
         model=graph,
@@ -94,7 +94,7 @@ def _explained(error: BaseException) -> ExportError:
     )
 
 
-def _translated(function: Any, inputs: Sequence[Input], num_outputs: int, opset: int) -> ir.Model:
+def _translated(function: Any, opset: int) -> ir.Model:
     with _quiet():
         proto, _ = tf2onnx.convert.from_function(
             function,
@@ -174,7 +174,8 @@ def _padding_values(model: keras.Model, inputs: Sequence[Input]) -> dict[str, fl
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence tf2onnx's progress, and what TensorFlow says of devices that it does not have."""
-    loggers = {logging.getLogger(name): level for name, level in (("tf2onnx", logging.CRITICAL), ("tensorflow", logging.ERROR))}
+    levels = {"tf2onnx": logging.CRITICAL, "tensorflow": logging.ERROR}
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
     before = {logger: logger.level for logger in loggers}
     try:
         for logger, level in loggers.items():

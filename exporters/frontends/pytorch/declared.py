@@ -39,11 +39,7 @@ def declared_forward(module: nn.Module, name: str) -> Callable[..., tuple[Tensor
     """
     description: dict[str, Any] = getattr(module, _METHOD)()
     call = _call(description, name)
-    weights = [
-        direction.get(key)
-        for direction in description["directions"]
-        for key in ("W_hx", "W_hh", "b_h", "b_hh")
-    ]
+    weights = [direction.get(key) for direction in description["directions"] for key in ("W_hx", "W_hh", "b_h", "b_hh")]
 
     def forward(
         x: Tensor, lengths: Tensor | None = None, h_0: Tensor | None = None, c_0: Tensor | None = None

@@ -53,7 +53,9 @@ def forward(self: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
     """`forward` of nn.RNN, nn.GRU and nn.LSTM while tracing; same arguments, same results."""
     name = getattr(self, "_seqport_name", type(self).__name__)
     packed = captured(input, name) if isinstance(input, PackedSequence) else None
-    x, unbatched = _time_major(self, name, input if packed is None else packed.padded, packed is not None)
+    tensor: Any = input if packed is None else packed.padded
+    unbatched = packed is None and tensor.dim() == 2
+    x = _time_major(self, name, tensor, packed=packed is not None)
     lengths = None if packed is None else packed.origin.lengths
     y, finals = _stack(self, name, x, lengths, _initial(self, hx, unbatched))
 
@@ -67,8 +69,8 @@ def forward(self: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
     return y, hidden
 
 
-def _time_major(self: nn.RNNBase, name: str, x: Tensor, packed: bool) -> tuple[Tensor, bool]:
-    """The input as [seq, batch, input_dim], and whether it had no batch axis."""
+def _time_major(self: nn.RNNBase, name: str, x: Tensor, *, packed: bool) -> Tensor:
+    """The input as [seq, batch, input_dim]."""
     if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
         raise RefusedError(
             name,
@@ -76,8 +78,8 @@ def _time_major(self: nn.RNNBase, name: str, x: Tensor, packed: bool) -> tuple[T
             f"its last axis must be input_size={self.input_size}, with 2 or 3 axes in all",
         )
     if x.dim() == 2:
-        return x.unsqueeze(1), True
-    return (x.transpose(0, 1) if self.batch_first and not packed else x), False
+        return x.unsqueeze(1)
+    return x.transpose(0, 1) if self.batch_first and not packed else x
 
 
 def _initial(self: nn.RNNBase, hx: Any, unbatched: bool) -> list[Tensor | None]:

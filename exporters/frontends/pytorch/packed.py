@@ -171,9 +171,7 @@ def pack(input: Tensor, lengths: Any, batch_first: bool, enforce_sorted: bool) -
     return CapturedPack.of(padded, origin, zero_padded=False)
 
 
-def pad(
-    sequence: PackedSequence, batch_first: bool, padding_value: float, total_length: Any
-) -> tuple[Tensor, Tensor]:
+def pad(sequence: PackedSequence, batch_first: bool, padding_value: float, total_length: Any) -> tuple[Tensor, Tensor]:
     """`torch.nn.utils.rnn.pad_packed_sequence` while tracing: cut to max(lengths) unless `total_length`."""
     packed = captured(sequence, "pad_packed_sequence")
     padded, origin = packed.padded, packed.origin

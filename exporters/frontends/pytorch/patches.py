@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FunctionType
-from typing import Any
 
 from torch import nn
 from torch.nn.utils import rnn
 
+from seqport.exporters.frontends.patching import attribute
 from seqport.exporters.frontends.pytorch.declared import declared_forward, is_declared
 from seqport.exporters.frontends.pytorch.layers import forward
 
@@ -23,18 +23,16 @@ def recurrent_layers_whole(module: nn.Module) -> Iterator[None]:
     """Within this block the module's recurrent layers trace to neutral nodes."""
     with _LOCK, ExitStack() as stack:
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
-            stack.enter_context(_attribute(layer, "forward", forward))
+            stack.enter_context(attribute(layer, "forward", forward))
         # Modules bind these two by name (`from torch.nn.utils.rnn import ...`), so the function
         # object itself must change: its code is replaced, not the name that leads to it.
         stack.enter_context(_code(rnn.pack_padded_sequence, _pack_padded_sequence))
         stack.enter_context(_code(rnn.pad_packed_sequence, _pad_packed_sequence))
         for name, child in module.named_modules():
             if is_declared(child):
-                stack.enter_context(
-                    _attribute(child, "forward", declared_forward(child, name or "the model"))
-                )
+                stack.enter_context(attribute(child, "forward", declared_forward(child, name or "the model")))
             elif isinstance(child, nn.RNNBase):
-                stack.enter_context(_attribute(child, "_seqport_name", name or type(child).__name__))
+                stack.enter_context(attribute(child, "_seqport_name", name or type(child).__name__))
         yield
 
 
@@ -48,21 +46,6 @@ def _pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_l
     from seqport.exporters.frontends.pytorch.packed import pad
 
     return pad(sequence, batch_first, padding_value, total_length)
-
-
-@contextmanager
-def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute in the owner's own namespace, and leave that as it was."""
-    missing = object()
-    before = vars(owner).get(name, missing)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if before is missing:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
 
 
 @contextmanager

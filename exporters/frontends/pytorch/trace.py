@@ -55,16 +55,12 @@ def trace(model: nn.Module, inputs: Sequence[Input], outputs: Sequence[str] | No
 def _export(model: nn.Module, inputs: Sequence[Input]) -> torch.export.ExportedProgram:
     sizes = {name: _FIRST_SIZE + 4 * i for i, name in enumerate(axis_names(inputs))}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    example = tuple(
-        torch.zeros(item.shape(sizes), dtype=getattr(torch, item.dtype), device=device) for item in inputs
-    )
+    example = tuple(torch.zeros(item.shape(sizes), dtype=getattr(torch, item.dtype), device=device) for item in inputs)
     shapes = tuple(dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs)
     try:
         with recurrent_layers_whole(model):
             # forward may take *args or wrap its inputs, so the shapes are given by position.
-            return torch.export.export(
-                model, example, dynamic_shapes=_by_position(model, shapes), strict=False
-            )
+            return torch.export.export(model, example, dynamic_shapes=_by_position(model, shapes), strict=False)
     except Exception as error:
         raise _explained(error, inputs) from error
 
@@ -97,11 +93,13 @@ def _explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
 
 def _require_dynamic(program: torch.export.ExportedProgram, inputs: Sequence[Input]) -> None:
     """Refuse a trace in which a declared dynamic axis became a constant."""
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     for name, item in zip(program.graph_signature.user_inputs, inputs, strict=True):
         value = values[name]
         for position, axis in item.dynamic_axes.items():
-            if isinstance(value, torch.Tensor) and isinstance(value.shape[position], int):
+            if isinstance(value, torch.Tensor) and is_concrete_int(value.shape[position]):
                 raise RefusedError(
                     "the model",
                     f"fixes axis {axis!r} of input {item.name!r} while it is traced "
@@ -114,15 +112,10 @@ def _require_dynamic(program: torch.export.ExportedProgram, inputs: Sequence[Inp
 def _output_names(program: torch.export.ExportedProgram, outputs: Sequence[str] | None) -> list[str]:
     spec = program.call_spec.out_spec
     assert spec is not None
-    paths = [
-        path
-        for path, _ in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))[0]
-    ]
+    paths = [path for path, _ in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))[0]]
     if outputs is not None:
         if len(outputs) != len(paths):
-            raise InputsError(
-                f"outputs names {len(outputs)} outputs {list(outputs)}, and forward gives {len(paths)}"
-            )
+            raise InputsError(f"outputs names {len(outputs)} outputs {list(outputs)}, and forward gives {len(paths)}")
         return list(outputs)
     if len(paths) == 1 and not paths[0]:
         return ["output"]
@@ -147,9 +140,7 @@ def _translate(program: torch.export.ExportedProgram) -> ir.Model:
     return onnx_program.model
 
 
-def _run(
-    model: nn.Module, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays
-) -> dict[str, np.ndarray]:
+def _run(model: nn.Module, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with _inference(model), torch.no_grad():
         tensors = [torch.from_numpy(np.array(arrays[item.name])).to(device) for item in inputs]

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from support.torch_models import IDS, LENGTHS, Tagger
+
+from seqport.exporters import Artifact, export
+
+
+@pytest.fixture
+def tagger() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return Tagger(torch.nn.LSTM, bidirectional=True)
+
+
+@pytest.fixture
+def exported(tagger: torch.nn.Module, tmp_path: Path) -> Callable[..., tuple[Artifact, onnx.ModelProto]]:
+    def run(**options: object) -> tuple[Artifact, onnx.ModelProto]:
+        artifact = export(tagger, tmp_path / "tagger.onnx", [IDS, LENGTHS], **options)  # type: ignore[arg-type]
+        return artifact, onnx.load(artifact.path)
+
+    return run

@@ -1,0 +1,162 @@
+"""What lands on disk: opset, determinism, metadata, and nothing at all where the export failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from support.checks import assert_same, draw, run_file
+from support.torch_models import IDS, LENGTHS, VOCABULARY, Tagger
+
+from seqport.exporters import ExportError, Input, InputsError, export
+from seqport.runtime import Session, read_description
+
+Exported = Callable[..., tuple[Any, onnx.ModelProto]]
+
+
+@pytest.mark.parametrize("opset", range(17, 23))
+@pytest.mark.parametrize("options", [{}, {"total": False, "padding_value": -1.0}], ids=["padded", "cut"])
+def test_every_opset_gives_the_same_answers(opset: int, options: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Tagger(torch.nn.GRU, num_layers=2, **options).eval()
+    path = tmp_path / "model.onnx"
+    export(model, path, [IDS, LENGTHS], opset=opset)
+    file = onnx.load(path)
+    assert {entry.domain: entry.version for entry in file.opset_import} == {"": opset}
+    onnx.checker.check_model(file, full_check=True)
+    arrays = draw([IDS, LENGTHS], (5, 8), vocabulary=VOCABULARY)
+    with torch.no_grad():
+        y, h_T = model(*(torch.from_numpy(a) for a in arrays.values()))
+    assert_same(list(run_file(path, arrays).values()), [y.numpy(), h_T.numpy()], f"opset {opset}")
+
+
+def test_lengths_reach_sequence_lens_as_int32(exported: Exported) -> None:
+    artifact, file = exported()
+    (node,) = (n for n in file.graph.node if n.op_type == "LSTM")
+    (cast,) = (n for n in file.graph.node if n.output[0] == node.input[4])
+    assert cast.op_type == "Cast"
+    assert cast.input[0] == "lengths"
+    assert cast.attribute[0].i == onnx.TensorProto.INT32
+    assert artifact.description.recurrent[0].lengths == "lengths"
+
+
+def test_the_same_model_exports_to_the_same_bytes(exported: Exported) -> None:
+    first = exported()[0].path.read_bytes()
+    assert exported()[0].path.read_bytes() == first
+
+
+def test_other_weights_export_to_other_bytes(exported: Exported, tagger: torch.nn.Module) -> None:
+    first = exported()[0]
+    with torch.no_grad():
+        tagger.head.bias += 1  # type: ignore[operator, union-attr]
+    assert exported()[0].description.weights_sha256 != first.description.weights_sha256
+
+
+def test_metadata_says_what_the_artifact_is(exported: Exported) -> None:
+    artifact, _ = exported(outputs=["logits", "h_T", "c_T"])
+    found = read_description(artifact.path)
+    assert found == artifact.description
+    assert [t.name for t in found.outputs] == ["logits", "h_T", "c_T"]
+    assert found.outputs[0].axes == ("batch", "seq", 3)
+    assert found.outputs[1].axes == (2, "batch", 5)
+    (sequence,) = found.sequences
+    assert (sequence.axis, sequence.batch_axis, sequence.lengths) == ("seq", "batch", "lengths")
+    assert sequence.inputs == {"ids": 1}
+    assert sequence.outputs == {"logits": 1}
+    assert found.recurrent[0].layer == "recurrent"
+    assert found.recurrent[0].direction == "bidirectional"
+    assert found.source["torch"] == torch.__version__
+
+
+def test_states_that_go_in_and_out_are_paired(tmp_path: Path) -> None:
+    from support.torch_models import rows
+
+    row = next(row for row in rows() if row.name == "given-states")
+    description = export(row.make(), tmp_path / "m.onnx", row.inputs).description
+    assert {(s.input, s.output) for s in description.states} == {("h_0", "h_T"), ("c_0", "c_T")}
+
+
+def test_an_output_cut_to_the_longest_row_has_an_axis_of_its_own(tmp_path: Path) -> None:
+    artifact = export(Tagger(torch.nn.GRU, total=False), tmp_path / "m.onnx", [IDS, LENGTHS])
+    assert artifact.description.outputs[0].axes == ("batch", "max_lengths", 3)
+    session = Session(artifact.path, provider="cpu")
+    rows = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6])]
+    assert [out["output_0"].shape for out in session.predict(rows)] == [(3, 3), (1, 3), (2, 3)]
+
+
+def test_training_mode_and_layers_are_left_as_they_were(exported: Exported, tagger: torch.nn.Module) -> None:
+    forward, pack = torch.nn.LSTM.forward, torch.nn.utils.rnn.pack_padded_sequence.__code__
+    tagger.train()
+    tagger.head.eval()  # type: ignore[union-attr]
+    exported()
+    assert tagger.training
+    assert not tagger.head.training  # type: ignore[union-attr]
+    assert torch.nn.LSTM.forward is forward
+    assert torch.nn.utils.rnn.pack_padded_sequence.__code__ is pack
+    assert "forward" not in vars(tagger)
+
+
+def test_a_failed_export_leaves_an_existing_file_alone(tagger: torch.nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "tagger.onnx"
+    path.write_bytes(b"before")
+    with pytest.raises(InputsError, match="outputs names 1 outputs"):
+        export(tagger, path, [IDS, LENGTHS], outputs=["logits"])
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["tagger.onnx"]
+
+
+def test_a_missing_folder_is_named(tagger: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"the folder .*nowhere does not exist: create it"):
+        export(tagger, tmp_path / "nowhere" / "m.onnx", [IDS, LENGTHS])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"opset": 16}, "opset is 16: expected one of 17, 18, 19, 20, 21, 22"),
+        ({"outputs": "logits"}, r"outputs is the string 'logits': expected a list of names, as \['logits'\]"),
+        ({"outputs": ["a", "a", "b"]}, "repeat the name 'a'"),
+        ({"outputs": ["ids", "a", "b"]}, "inputs and outputs repeat the name 'ids'"),
+        (
+            {"example": {"idz": np.zeros((1, 2))}},
+            "example holds 'idz', which is no input: expected some of ids, lengths",
+        ),
+        ({"example": {"ids": np.zeros(3)}}, r"example\['ids'\] has shape \(3,\): expected the axes \('batch', 'seq'\)"),
+        ({"inputs": []}, "inputs is empty"),
+        ({"inputs": ["ids"]}, "inputs holds 'ids': expected Input"),
+        ({"inputs": [IDS, IDS]}, "inputs repeat the name 'ids'"),
+        ({"inputs": None}, "inputs is missing, and Tagger does not say what it takes"),
+        ({"inputs": [IDS]}, r"forward does not take the declared inputs \(ids\)"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    tagger: torch.nn.Module, arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputsError, match=message):
+        export(tagger, tmp_path / "m.onnx", **{"inputs": [IDS, LENGTHS], **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("", ("batch",)), "an input's name is ''"),
+        (("x", ("batch", 0)), "input 'x' has the axis 0: expected a name .* or a positive int"),
+        (("x", ("batch", 1.5)), "input 'x' has the axis 1.5"),
+        (("x", ("batch",), "float"), "input 'x' has dtype 'float': expected one of float32"),
+    ],
+)
+def test_a_wrong_input_is_named(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputsError, match=message):
+        Input(*arguments)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"cannot export builtins\.int: expected a torch\.nn\.Module or a Keras 3 model"
+    ):
+        export(3, tmp_path / "m.onnx", [IDS])
