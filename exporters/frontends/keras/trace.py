@@ -121,7 +121,7 @@ def _translate_call(context: Any, node: Any, name: str, _: Any) -> None:
     """tf2onnx's hook: the op that stands for a recurrent layer becomes the neutral node."""
     token = node.get_attr_str("token")
     if not token.startswith(TOKEN_PREFIX):
-        raise RefusedError(name, "is a tf.py_function, which runs Python", "express it in TensorFlow operations")
+        raise RefusedError(name, "runs Python (tf.numpy_function)", "express it in TensorFlow operations")
     call = json.loads(token[len(TOKEN_PREFIX) :])
     given = dict(zip(call["slots"], node.input, strict=True))
     context.replace_inputs(node, [given.get(i, "") for i in range(max(given) + 1)])
