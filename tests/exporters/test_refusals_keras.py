@@ -67,9 +67,9 @@ CASES: dict[str, tuple[Callable[[], keras.Model], str]] = {
     "a function named tanh": (_own_tanh, "mine: has the activation tanh, which ONNX's"),
     "a py_function": (
         lambda: _python(tf.py_function),
-        "cannot translate the TensorFlow operation EagerPyFunc: replace",
+        "translate the TensorFlow operation EagerPyFunc: replace",
     ),
-    "a numpy_function": (lambda: _python(tf.numpy_function), "runs Python .*express it in TensorFlow operations"),
+    "a numpy_function": (lambda: _python(tf.numpy_function), "translate the TensorFlow operation PyFunc: replace"),
 }
 
 

@@ -117,7 +117,7 @@ def test_a_reset_before_gru_describes_itself(make_spec):
         "cell": "gru",
         "reset_after": False,
         "hidden_size": 4,
-        "gate_order": "rzh",
+        "gate_order": "rzn",
         "activations": ["Sigmoid", "Tanh"],
         "batch_first": True,
     }

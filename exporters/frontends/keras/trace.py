@@ -117,11 +117,11 @@ def _is_standard(node: ir.Node, opset: int) -> bool:
     return onnx.defs.has(node.op_type, opset, "")
 
 
-def _translate_call(context: Any, node: Any, name: str, _: Any) -> None:
+def _translate_call(context: Any, node: Any, _name: str, _args: Any) -> None:
     """tf2onnx's hook: the op that stands for a recurrent layer becomes the neutral node."""
     token = node.get_attr_str("token")
     if not token.startswith(TOKEN_PREFIX):
-        raise RefusedError(name, "runs Python (tf.numpy_function)", "express it in TensorFlow operations")
+        return  # a user's own tf.numpy_function: no ONNX operator, and refused as such below
     call = json.loads(token[len(TOKEN_PREFIX) :])
     given = dict(zip(call["slots"], node.input, strict=True))
     context.replace_inputs(node, [given.get(i, "") for i in range(max(given) + 1)])
