@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from seqport.exporters.arrangement import Arrangement, Nested
 from seqport.exporters.capture import Capture
 from seqport.exporters.errors import ExportError, InputsError
 from seqport.exporters.frontends.choose import frontend_for, known_outputs
@@ -42,7 +43,7 @@ class Artifact:
 def export(
     model: Any,
     path: str | os.PathLike[str],
-    inputs: Iterable[Input] | None = None,
+    inputs: Iterable[Nested] | None = None,
     outputs: Sequence[str] | None = None,
     example: Mapping[str, Any] | None = None,
     *,
@@ -56,7 +57,8 @@ def export(
     Args:
         model: an `nn.Module` whose forward takes the inputs in this order, or a live Keras 3 model.
         path: the ONNX file to write; an existing one is replaced only when the export has succeeded.
-        inputs: name, axes and dtype of each input; may be left out where the model knows them.
+        inputs: name, axes and dtype of each input, in the order of the model's arguments; an argument that is a
+            tuple or dict is given as a tuple or dict of Inputs. May be left out where the model knows them.
         outputs: names of the outputs in the model's order; chosen from its structure where left out.
         example: arrays or tensors by input name, whose values the comparison draws from. Give it where
             random values make no sense to the model, such as ids above 1 that matter.
@@ -81,12 +83,13 @@ def export(
     return Artifact(_write(job.model, Path(path)), job.description)
 
 
-def _capture(model: Any, inputs: Iterable[Input] | None, outputs: Sequence[str] | None, opset: int) -> Capture:
+def _capture(model: Any, inputs: Iterable[Nested] | None, outputs: Sequence[str] | None, opset: int) -> Capture:
     frontend = frontend_for(model)
-    declared = check_inputs(frontend.known_inputs(model) if inputs is None else inputs)
+    arrangement = Arrangement(frontend.known_inputs(model) if inputs is None else inputs)
+    declared = check_inputs(arrangement.inputs)
     if outputs is None:
         outputs = known_outputs(model)
-    return frontend.trace(model, declared, check_outputs(outputs, declared), opset)
+    return frontend.trace(model, arrangement, check_outputs(outputs, declared), opset)
 
 
 def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict[str, np.ndarray] | None:

@@ -84,6 +84,7 @@ class Description:
     source: dict[str, str] = field(default_factory=dict)  # framework, versions of what made the file
     weights_sha256: str = ""
     breaks: tuple[str, ...] = ()  # contract breaks kept under strict=False
+    notes: tuple[str, ...] = ()  # what the artifact does otherwise than its model: another precision, say
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     format: int = FORMAT
 
@@ -120,6 +121,7 @@ class Description:
                 source=raw["source"],
                 weights_sha256=raw["weights_sha256"],
                 breaks=tuple(raw["breaks"]),
+                notes=tuple(raw["notes"]),
                 proof=raw["proof"],
                 format=found,
             )

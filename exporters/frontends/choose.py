@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Capture
 from seqport.exporters.errors import ExportError, InputsError
 from seqport.exporters.signature import Input
@@ -24,7 +25,7 @@ class Frontend(Protocol):
         ...
 
     @staticmethod
-    def trace(model: Any, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int) -> Capture:
+    def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
         """Trace the model with its recurrent layers kept whole."""
         ...
 

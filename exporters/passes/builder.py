@@ -56,6 +56,14 @@ def outputs_of(value: ir.Value) -> tuple[ir.Value, ...]:
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The array behind a value that is an initializer or a Constant, else None."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    """The array behind a value that is an initializer or a Constant, converted or not, else None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.numpy()
+    node = value.producer()
+    if node is None or node.op_type != "Cast":
+        return None
+    source = constant(node.inputs[0])
+    return None if source is None else source.astype(ir.DataType(node.attributes["to"].as_int()).numpy())

@@ -51,6 +51,7 @@ def stamp(job: Job, outputs: Outputs, seqport_version: str) -> None:
         source={**capture.source, "seqport": seqport_version},
         weights_sha256=_weights_hash(job.model),
         breaks=tuple(str(refusal) for refusal in job.refusals),
+        notes=tuple(capture.notes),
         proof={"tolerance": str(TOLERANCE)},
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version

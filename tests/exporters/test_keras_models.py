@@ -12,6 +12,7 @@ from support.checks import SHAPES, assert_contract, assert_same, draw, native_no
 from support.keras_models import VOCABULARY, Row, rows
 
 from seqport.exporters import export
+from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.frontends.keras.call import caller, flatten_outputs
 
 ROWS = rows()
@@ -21,7 +22,7 @@ ROWS = rows()
 def test_exported_model_gives_keras_answers(row: Row, tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     model = row.make()
-    call = caller(model, row.inputs)
+    call = caller(model, Arrangement(row.inputs))
     if model.built:
         _disturb(model)  # zero biases would hide a bias in the wrong place
     path = tmp_path / "model.onnx"

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from support.torch_models import FEATURES, HIDDEN, IDS, LENGTHS, Tagger, Wrapped, X
+from support.torch_models import FEATURES, HIDDEN, LENGTHS, Wrapped, X
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -62,11 +62,6 @@ def test_refusal_names_layer_cause_and_remedy(name: str, tmp_path: Path) -> None
     with pytest.raises(ExportError, match=f"(?s){message}"):
         export(model, tmp_path / "m.onnx", [X, LENGTHS])
     assert not list(tmp_path.iterdir())
-
-
-def test_a_projected_lstm_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="recurrent: has proj_size=3"):
-        export(Tagger(nn.LSTM, proj_size=3), tmp_path / "m.onnx", [IDS, LENGTHS])
 
 
 def test_not_strict_keeps_the_break_and_records_it(tmp_path: Path) -> None:

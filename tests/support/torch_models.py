@@ -52,7 +52,8 @@ class Tagger(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, FEATURES)
         self.recurrent = layer(FEATURES, HIDDEN, batch_first=True, **options)
-        self.head = nn.Linear(HIDDEN * (2 if options.get("bidirectional") else 1), 3)
+        width = options.get("proj_size", HIDDEN)
+        self.head = nn.Linear(width * (2 if options.get("bidirectional") else 1), 3)
         self.total, self.padding_value = total, padding_value
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Any:
@@ -211,6 +212,59 @@ def _packed_only(_: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return pad_packed_sequence(packed, batch_first=True, padding_value=-2.0)[0]
 
 
+def _lengths_as_list(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths.cpu().tolist(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
+
+
+def _lengths_as_array(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths.cpu().numpy(), True, False)  # type: ignore[arg-type]
+    return self.recurrent(packed)[1]
+
+
+def _total_from_lengths(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    longest = int(lengths.max())
+    y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=longest)
+    return y
+
+
+def _lengths_of_ids(self: Any, ids: Tensor) -> Tensor:
+    lengths = (ids != 0).sum(1).clamp(min=1)
+    packed = pack_padded_sequence(self.embedding(ids), lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return self.recurrent(packed)[1]
+
+
+def _state_in_a_tuple(self: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:
+    return self.recurrent(x, state)
+
+
+def _batch_in_a_dict(self: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
+    packed = pack_padded_sequence(batch["x"], batch["lengths"], batch_first=True, enforce_sorted=False)
+    y, h_T = self.recurrent(packed)
+    return {"y": pad_packed_sequence(y, batch_first=True)[0], "more": {"h_T": h_T}}
+
+
+def _reversed_valid_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    steps = torch.arange(x.size(1))[None, :]
+    order = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return self.recurrent(x.gather(1, order[..., None].expand_as(x)))[0]
+
+
+class _Batch(Wrapped):
+    """A forward of one argument."""
+
+    def forward(self, batch: dict[str, Tensor]) -> Any:  # type: ignore[override]
+        return self.run(self, batch)
+
+
+class _WithState(Wrapped):
+    """A forward of an input and a state."""
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:  # type: ignore[override]
+        return self.run(self, x, state)
+
+
 STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN)))
 LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -232,9 +286,7 @@ def rows() -> list[Row]:
         )
         for options in choices:
             label = "-".join([name, *options])
-            found.append(
-                Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS))
-            )
+            found.append(Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS)))
             found.append(
                 Row(f"classifier-{label}", lambda c=layer, o=options: Classifier(c, **o), (X_TIME_MAJOR, LENGTHS))
             )
@@ -271,6 +323,44 @@ def rows() -> list[Row]:
 
     found += [
         Row("rnn-relu", lambda: Tagger(nn.RNN, nonlinearity="relu", bidirectional=True), (IDS, LENGTHS)),
+        Row("projected", lambda: Tagger(nn.LSTM, proj_size=3, num_layers=2, bidirectional=True), (IDS, LENGTHS)),
+        wrapped(
+            "projected-states",
+            _given_states,
+            (X, LENGTHS, Input("h_0", (2, "batch", 3)), Input("c_0", (2, "batch", HIDDEN))),
+            {"recurrent": lambda: _layer(nn.LSTM, num_layers=2, proj_size=3)},
+        ),
+        wrapped("lengths-as-list", _lengths_as_list, (X, LENGTHS), gru_head),
+        wrapped("lengths-as-array", _lengths_as_array, (X, LENGTHS), gru_head),
+        wrapped("total-from-lengths", _total_from_lengths, (X, LENGTHS), gru_head),
+        wrapped(
+            "lengths-of-ids",
+            _lengths_of_ids,
+            (IDS,),
+            {**gru_head, "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES)},
+        ),
+        wrapped("int32-lengths", _masked_mean, (X, Input("lengths", ("batch",), "int32")), gru_head),
+        wrapped("reversed-valid-steps", _reversed_valid_steps, (X, LENGTHS), gru_head),
+        Row(
+            "state-in-a-tuple",
+            lambda: _WithState(_state_in_a_tuple, recurrent=_layer(nn.LSTM, num_layers=2)),
+            (X, *STATES),
+        ),
+        Row("batch-in-a-dict", lambda: _Batch(_batch_in_a_dict, recurrent=_layer(nn.GRU)), (X, LENGTHS)),
+        Row(
+            "float64",
+            lambda: Tagger(nn.LSTM, bidirectional=True, num_layers=2).double(),
+            (IDS, LENGTHS),
+        ),
+        Row(
+            "weight-norm",
+            lambda: Wrapped(
+                _masked_mean, recurrent=nn.utils.parametrizations.weight_norm(_layer(nn.GRU), "weight_hh_l0")
+            ),
+            (X, LENGTHS),
+        ),
+        Row("compiled", lambda: torch.compile(Tagger(nn.GRU)), (IDS, LENGTHS)),  # type: ignore[arg-type, return-value]
+        Row("parallel", lambda: nn.DataParallel(Tagger(nn.GRU)), (IDS, LENGTHS)),
         Row(
             "encoder-decoder",
             EncoderDecoder,

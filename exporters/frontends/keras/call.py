@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
 from seqport.exporters.signature import Input
 
@@ -46,13 +47,15 @@ def known_inputs(model: keras.Model) -> list[Input]:
     return found
 
 
-def caller(model: keras.Model, inputs: Sequence[Input]) -> Call:
+def caller(model: keras.Model, arrangement: Arrangement) -> Call:
     """A function of one tensor an input, in the declared order, that calls the model for inference.
 
     Raises:
         InputsError: the model takes another number of inputs.
     """
-    tensors = _declared(model)
+    tensors, inputs = _declared(model), arrangement.inputs
+    if not arrangement.is_flat:
+        return lambda values: model(*arrangement.arguments(values), training=False)
     if tensors is not None:
         return _declared_caller(model, tensors, inputs)
     if len(inputs) == 1:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 import tensorflow as tf
 import tf2onnx
 
+from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError, Refusal, RefusedError
 from seqport.exporters.frontends.keras.call import Call, caller, flatten_outputs
@@ -28,7 +29,7 @@ from seqport.exporters.signature import Input
 _NEWEST_TRANSLATED_OPSET = 18
 
 
-def trace(model: keras.Model, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int) -> Capture:
+def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
     """Trace a live Keras 3 model.
 
     Raises:
@@ -41,7 +42,8 @@ def trace(model: keras.Model, inputs: Sequence[Input], outputs: Sequence[str] | 
             f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
             "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
         )
-    call = caller(model, inputs)
+    inputs = arrangement.inputs
+    call = caller(model, arrangement)
     refusals: list[Refusal] = []
     function, names = _traced(call, inputs, refusals)
     names = _named(names, outputs)

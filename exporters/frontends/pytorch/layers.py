@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqport.exporters.errors import RefusedError
 from seqport.exporters.frontends.pytorch.packed import CapturedPack, captured
-from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION, RecurrentCall, num_states
+from seqport.exporters.frontends.pytorch.projection import Projection, projected, projected_state, unprojected_state
+from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION, WEIGHTS_PER_DIRECTION, RecurrentCall, num_states
 
 # PyTorch's order of gates: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 # ("~LSTM.weight_ih_l[k]: (W_ii|W_if|W_ig|W_io)") and torch.nn.GRU ("(W_ir|W_iz|W_in)").
@@ -38,15 +39,19 @@ def recurrent(
     seq, batch = x.shape[0], x.shape[1]
     state_shape = (call.num_directions, batch, call.num_hidden_units)
     h_0, c_0 = (*states, None)[:2]
+    # ONNX Runtime's recurrent kernels compute in float32; a layer of another type is converted around them.
+    inputs = [
+        t if t is None or not t.is_floating_point() else t.float() for t in (x, lengths, None, h_0, c_0, *weights)
+    ]
     y, *finals = torch.onnx.ops.symbolic_multi_out(
         f"{DOMAIN}::{OP_TYPE}",
-        [x, lengths, None, h_0, c_0, *weights],
+        inputs,
         call.attributes(),
-        dtypes=[x.dtype] * 3,
+        dtypes=[torch.float32] * 3,
         shapes=[(seq, batch, call.num_directions * call.num_hidden_units), state_shape, state_shape],
         version=VERSION,
     )
-    return y, list(finals[: num_states(call.cell)])
+    return y.to(x.dtype), [state.to(x.dtype) for state in finals[: num_states(call.cell)]]
 
 
 def forward(self: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]:
@@ -94,11 +99,8 @@ def _stack(
     self: nn.RNNBase, name: str, x: Tensor, lengths: Tensor | None, initial: list[Tensor | None]
 ) -> tuple[Tensor, list[Tensor]]:
     """All layers of the module, in one direction or both."""
-    if getattr(self, "proj_size", 0):
-        raise RefusedError(
-            name, f"has proj_size={self.proj_size}, which no native operator has", "train it with proj_size=0"
-        )
     directions = 2 if self.bidirectional else 1
+    projections: list[Projection] = getattr(self, "_seqport_projections", [])
     finals: list[list[Tensor]] = []
     for layer in range(self.num_layers):
         rows = slice(layer * directions, (layer + 1) * directions)
@@ -111,7 +113,14 @@ def _stack(
             activations=_activations(self),
             gate_order=_GATE_ORDER[_cell(self)],
         )
-        x, last = recurrent(x, lengths, states, _weights(self, layer), call)
+        weights = _weights(self, layer)
+        projection = projections[rows]
+        if projection:
+            weights[1::WEIGHTS_PER_DIRECTION] = [p.W_hh for p in projection]
+            states[0] = None if states[0] is None else unprojected_state(states[0], projection)
+        x, last = recurrent(x, lengths, states, weights, call)
+        if projection:
+            x, last[0] = projected(x, projection), projected_state(last[0], projection)
         finals.append(last)
     if self.num_layers == 1:
         return x, finals[0]

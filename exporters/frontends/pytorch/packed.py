@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from seqport.exporters.errors import RefusedError
+from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 
 # Where `batch_sizes` of a traced pack remembers what it was made from, so that a PackedSequence
 # that a module builds itself (from new data and the old batch_sizes) still finds its lengths.
@@ -160,6 +161,8 @@ def pack(input: Tensor, lengths: Any, batch_first: bool, enforce_sorted: bool) -
     Raises:
         RefusedError: the lengths are a Python list, so the trace would freeze them.
     """
+    if isinstance(lengths, TracedNumbers):
+        lengths = lengths.tensor
     if not isinstance(lengths, Tensor):
         raise RefusedError(
             "pack_padded_sequence",
@@ -181,6 +184,7 @@ def pad(sequence: PackedSequence, batch_first: bool, padding_value: float, total
         padded = padded[: max_length(origin.lengths, origin.seq)]
     elif not _same_size(total_length, origin.seq):
         longest = max_length(origin.lengths, origin.seq)
+        torch._check(total_length >= longest)
         filler = padded.new_full((total_length - longest, *padded.shape[1:]), padding_value)
         padded = torch.cat([padded[:longest], filler])
     return (padded.transpose(0, 1) if batch_first else padded), origin.lengths

@@ -12,7 +12,10 @@ from torch.nn.utils import rnn
 
 from seqport.exporters.frontends.patching import attribute
 from seqport.exporters.frontends.pytorch.declared import declared_forward, is_declared
+from seqport.exporters.frontends.pytorch.integers import integers_symbolic
 from seqport.exporters.frontends.pytorch.layers import forward
+from seqport.exporters.frontends.pytorch.numbers import numbers_traced
+from seqport.exporters.frontends.pytorch.projection import projections
 
 # The patches are global to the process, so one export traces at a time.
 _LOCK = threading.RLock()
@@ -21,7 +24,7 @@ _LOCK = threading.RLock()
 @contextmanager
 def recurrent_layers_whole(module: nn.Module) -> Iterator[None]:
     """Within this block the module's recurrent layers trace to neutral nodes."""
-    with _LOCK, ExitStack() as stack:
+    with _LOCK, numbers_traced(), integers_symbolic(module), ExitStack() as stack:
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
             stack.enter_context(attribute(layer, "forward", forward))
         # Modules bind these two by name (`from torch.nn.utils.rnn import ...`), so the function
@@ -32,7 +35,10 @@ def recurrent_layers_whole(module: nn.Module) -> Iterator[None]:
             if is_declared(child):
                 stack.enter_context(attribute(child, "forward", declared_forward(child, name or "the model")))
             elif isinstance(child, nn.RNNBase):
-                stack.enter_context(attribute(child, "_seqport_name", name or type(child).__name__))
+                name = name or type(child).__name__
+                stack.enter_context(attribute(child, "_seqport_name", name))
+                if isinstance(child, nn.LSTM) and child.proj_size:
+                    stack.enter_context(attribute(child, "_seqport_projections", projections(child, name)))
         yield
 
 

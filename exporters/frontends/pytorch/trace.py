@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError, RefusedError
+from seqport.exporters.frontends.pytorch.arguments import arrangements
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.signature import Input, axis_names
 
@@ -26,7 +29,7 @@ _TRACED_OPSET = 18
 _FIRST_SIZE = 19
 
 
-def trace(model: nn.Module, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int) -> Capture:  # noqa: ARG001
+def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:  # noqa: ARG001
     """Trace a module whose forward takes the inputs in their order.
 
     Raises:
@@ -34,8 +37,10 @@ def trace(model: nn.Module, inputs: Sequence[Input], outputs: Sequence[str] | No
         RefusedError: a recurrent layer is used in a way that has no native form.
         ExportError: PyTorch cannot trace or translate the module; its own reason follows.
     """
+    model = _unwrapped(model)
+    inputs = arrangement.inputs
     with _inference(model), _quiet():
-        program = _export(model, inputs)
+        program, arrangement = _export(model, arrangement)
         _require_dynamic(program, inputs)
         names = _output_names(program, outputs)
         graph = _translate(program)
@@ -48,29 +53,71 @@ def trace(model: nn.Module, inputs: Sequence[Input], outputs: Sequence[str] | No
         inputs=tuple(inputs),
         convention="pytorch",
         source={"framework": "pytorch", "torch": torch.__version__},
-        reference=lambda arrays: _run(model, inputs, names, arrays),
+        reference=lambda arrays: _run(model, arrangement, names, arrays),
+        notes=_notes(model),
     )
 
 
-def _export(model: nn.Module, inputs: Sequence[Input]) -> torch.export.ExportedProgram:
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The module behind torch.compile or DataParallel.
+
+    Raises:
+        RefusedError: a ScriptModule, whose layers cannot be traced whole.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise RefusedError(
+            "the model",
+            f"is a torch.jit.{type(model).__name__}, whose recurrent layers are compiled already",
+            "export the nn.Module that it was scripted or traced from",
+        )
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return _unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def _notes(model: nn.Module) -> list[str]:
+    """Layers whose arithmetic the artifact does in another precision than the model."""
+    return [
+        f"{name or 'the model'}: computed in float32; its weights are {str(dtype).removeprefix('torch.')}"
+        for name, child in model.named_modules()
+        if isinstance(child, nn.RNNBase) and (dtype := child.weight_hh_l0.dtype) != torch.float32
+    ]
+
+
+def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.ExportedProgram, Arrangement]:
+    """The traced program, and the arrangement of inputs that the module's forward took."""
+    inputs = arrangement.inputs
     sizes = {name: _FIRST_SIZE + 4 * i for i, name in enumerate(axis_names(inputs))}
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    example = tuple(torch.zeros(item.shape(sizes), dtype=getattr(torch, item.dtype), device=device) for item in inputs)
-    shapes = tuple(dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs)
-    try:
-        with recurrent_layers_whole(model):
-            # forward may take *args or wrap its inputs, so the shapes are given by position.
-            return torch.export.export(model, example, dynamic_shapes=_by_position(model, shapes), strict=False)
-    except Exception as error:
-        raise _explained(error, inputs) from error
+    device = _device(model)
+    example = [torch.zeros(i.shape(sizes), dtype=getattr(torch, i.dtype), device=device) for i in inputs]
+    shapes = [dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs]
+    failure: Exception | None = None
+    for candidate in arrangements(model, arrangement):
+        try:
+            with recurrent_layers_whole(model):
+                program = torch.export.export(
+                    model,
+                    candidate.arguments(example),
+                    dynamic_shapes=_by_position(model, candidate.arguments(shapes)),
+                    strict=False,
+                )
+        except Exception as error:
+            failure = failure or error
+        else:
+            return program, candidate
+    assert failure is not None
+    raise _explained(failure, inputs) from failure
 
 
 def _by_position(model: nn.Module, shapes: tuple[Any, ...]) -> Any:
     """`dynamic_shapes` for torch.export: a module whose forward is (*args) wants them nested once more."""
-    import inspect
-
     kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
     return (shapes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else shapes
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
@@ -140,11 +187,10 @@ def _translate(program: torch.export.ExportedProgram) -> ir.Model:
     return onnx_program.model
 
 
-def _run(model: nn.Module, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+def _run(model: nn.Module, arrangement: Arrangement, names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
     with _inference(model), torch.no_grad():
-        tensors = [torch.from_numpy(np.array(arrays[item.name])).to(device) for item in inputs]
-        leaves = pytree.tree_leaves(model(*tensors))
+        tensors = [torch.from_numpy(np.array(arrays[item.name])).to(_device(model)) for item in arrangement.inputs]
+        leaves = pytree.tree_leaves(model(*arrangement.arguments(tensors)))
     return {name: leaf.cpu().numpy() for name, leaf in zip(names, leaves, strict=True)}
 
 
