@@ -25,6 +25,7 @@ class Capture:
         source: framework and versions, for the metadata.
         reference: the user's own model, run by its own framework.
         refusals: recurrent layers that stayed as the framework wrote them, and why.
+        fixed_axes: dynamic axes that the trace fixed by unrolling a loop over them, with the traced size.
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
     """
@@ -36,4 +37,5 @@ class Capture:
     reference: Callable[[Arrays], dict[str, np.ndarray]]
     refusals: list[Refusal] = field(default_factory=list)
     padding_values: dict[str, float] = field(default_factory=dict)
+    fixed_axes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -55,6 +55,18 @@ def outputs_of(value: ir.Value) -> tuple[ir.Value, ...]:
     return tuple(node.outputs)
 
 
+def replace(graph: ir.Graph, value: ir.Value, by: ir.Value, before: ir.Node) -> None:
+    """Let everything that reads a value read another; a graph output keeps its name, through an Identity."""
+    for index, output in enumerate(graph.outputs):
+        if output is value:
+            named = ir.node("Identity", [by])
+            graph.insert_before(before, named)
+            named.outputs[0].name, output.name = output.name, None
+            named.outputs[0].shape, named.outputs[0].type = output.shape, output.type
+            graph.outputs[index] = named.outputs[0]
+    value.replace_all_uses_with(by)
+
+
 def constant(value: ir.Value | None) -> np.ndarray | None:
     """The array behind a value that is an initializer or a Constant, converted or not, else None."""
     if value is None:

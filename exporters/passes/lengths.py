@@ -35,16 +35,19 @@ _SPREADS = frozenset(
 
 
 def lengths_behind(mask: ir.Value) -> ir.Value | None:
-    """The lengths [batch] where mask [batch, seq] is `arange(seq) < lengths[:, None]`, else None."""
-    node = _skip(mask, frozenset({"Identity"})).producer()
-    if node is not None and node.op_type == "Cast":  # a bool cast to bool
-        node = _skip(mask, frozenset({"Identity", "Cast"})).producer()
+    """The lengths [batch] where mask [batch, seq] is `arange(seq) < lengths[:, None]`, else None.
+
+    Conversions, axes of size 1 that come and go, and transpositions between the comparison and the mask do not matter.
+    """
+    value, turned = _skip(mask, _TRANSPARENT), False
+    while (node := value.producer()) is not None and node.op_type == "Transpose" and node.inputs[0] is not None:
+        value, turned = _skip(node.inputs[0], _TRANSPARENT), not turned
     if node is None or node.op_type not in ("Less", "Greater"):
         return None
     steps, lengths = node.inputs if node.op_type == "Less" else reversed(node.inputs)
     if steps is None or lengths is None or not _counts_steps(steps):
         return None
-    return _column(lengths)
+    return _row(lengths) if turned else _column(lengths)
 
 
 def is_zero(value: ir.Value | None) -> bool:
@@ -72,6 +75,12 @@ def _counts_steps(value: ir.Value) -> bool:
         return False
     start, delta = constant(node.inputs[0]), constant(node.inputs[2])
     return start is not None and delta is not None and not start.any() and bool((delta == 1).all())
+
+
+def _row(value: ir.Value) -> ir.Value | None:
+    """The [batch] itself, where it is compared with steps [seq, 1]."""
+    source = _skip(value, frozenset({"Identity", "Cast"}))
+    return source if source.shape is not None and source.shape.rank() == 1 else None
 
 
 def _column(value: ir.Value) -> ir.Value | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from seqport.exporters.passes.builder import Builder, outputs_of
+from seqport.exporters.passes.builder import Builder, outputs_of, replace
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.lengths import is_zero, lengths_behind
 from seqport.exporters.passes.masks import compact, hold_last, spread
@@ -121,13 +121,6 @@ def _kept_state(build: Builder, lengths: ir.Value, initial: ir.Value | None, fin
 def _replace(node: ir.Node, values: list[ir.Value]) -> None:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    for index, output in enumerate(graph.outputs):
-        if output in node.outputs:  # a graph output keeps its name through an Identity
-            value = values[list(node.outputs).index(output)]
-            named = ir.node("Identity", [value])
-            graph.insert_before(node, named)
-            named.outputs[0].name, output.name = output.name, None
-            graph.outputs[index] = named.outputs[0]
     for output, value in zip(node.outputs, values, strict=True):
-        output.replace_all_uses_with(value)
+        replace(graph, output, value, before=node)
     graph.remove(node, safe=True)

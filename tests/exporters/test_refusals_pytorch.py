@@ -27,8 +27,8 @@ def _made_by_hand(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
 
 def _unrolled(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), HIDDEN) + lengths[:, None]
-    for t in range(x.size(1)):
-        h = self.cell(x[:, t], h)
+    for _ in range(x.size(1)):
+        h = self.cell(x[:, 0] * h.mean(), h)  # what goes in depends on what came out
     return h
 
 
@@ -48,7 +48,7 @@ def _wrong_width(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
 CASES = {
     "a list of lengths": (_listed_lengths, "pack_padded_sequence: gets its lengths as a Python list"),
     "a pack made by hand": (_made_by_hand, "recurrent: gets a PackedSequence whose batch_sizes do not come from"),
-    "an unrolled loop": (_unrolled, "the model: fixes axis 'seq' of input 'x' .*use nn.RNN, nn.GRU or nn.LSTM"),
+    "an unrolled loop": (_unrolled, "cell: runs in a Python loop that cannot be rolled back: .*use nn.RNN"),
     "a branch on a tensor": (_python_branch, "PyTorch cannot trace the module: .*Remedy: keep forward free of"),
     "random numbers": (_frozen_randomness, "output 'output': differs from the model's own by .* at batch="),
     "another input size": (_wrong_width, r"recurrent: gets input of shape .*input_size=6"),

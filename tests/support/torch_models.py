@@ -251,6 +251,55 @@ def _reversed_valid_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return self.recurrent(x.gather(1, order[..., None].expand_as(x)))[0]
 
 
+def _gru_loop(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    h = x.new_zeros(x.size(0), HIDDEN)
+    outputs = []
+    for t in range(x.size(1)):
+        h = self.cell(x[:, t], h)
+        outputs.append(h)
+    return torch.stack(outputs, dim=1), h
+
+
+def _masked_lstm_loop(self: Any, ids: Tensor, lengths: Tensor) -> Any:
+    x = self.embedding(ids)
+    h = c = torch.zeros(x.size(0), HIDDEN)
+    mask = torch.arange(x.size(1))[None, :] < lengths[:, None]
+    outputs = []
+    for t in range(x.shape[1]):
+        new_h, new_c = self.cell(x[:, t, :], (h, c))
+        valid = mask[:, t].unsqueeze(1)
+        h, c = torch.where(valid, new_h, h), torch.where(valid, new_c, c)
+        outputs.append(self.head(h) * valid)
+    return torch.stack(outputs, dim=1), h, c
+
+
+def _blended_loop(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), HIDDEN)
+    for t, step in enumerate(x.unbind(1)):
+        alive = (lengths > t).float()[:, None]
+        h = alive * self.cell(step, h) + (1 - alive) * h
+    return self.head(h)
+
+
+def _two_layers_time_major(self: Any, x: Tensor) -> Tensor:
+    first = second = None
+    outputs = []
+    for step in x:
+        first = self.first(step, first)
+        second = self.second(torch.relu(self.linear(first)), second)
+        outputs.append(second.unsqueeze(0))
+    return torch.cat(outputs, dim=0)
+
+
+def _backward_loop(self: Any, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), HIDDEN)
+    outputs = []
+    for t in reversed(range(x.size(1))):
+        h = self.cell(x[:, t], h)
+        outputs.insert(0, h)
+    return torch.stack(outputs, 1)
+
+
 class _Batch(Wrapped):
     """A forward of one argument."""
 
@@ -359,6 +408,35 @@ def rows() -> list[Row]:
             ),
             (X, LENGTHS),
         ),
+        wrapped("gru-cell", _gru_loop, (X,), {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN)}),
+        wrapped("rnn-cell-relu", _gru_loop, (X,), {"cell": lambda: nn.RNNCell(FEATURES, HIDDEN, nonlinearity="relu")}),
+        wrapped(
+            "masked-lstm-cell",
+            _masked_lstm_loop,
+            (IDS, LENGTHS),
+            {
+                "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES),
+                "cell": lambda: nn.LSTMCell(FEATURES, HIDDEN),
+                "head": lambda: nn.Linear(HIDDEN, 3),
+            },
+        ),
+        wrapped(
+            "blended-cell",
+            _blended_loop,
+            (X, LENGTHS),
+            {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN, bias=False), "head": lambda: nn.Linear(HIDDEN, 2)},
+        ),
+        wrapped(
+            "two-cells-time-major",
+            _two_layers_time_major,
+            (X_TIME_MAJOR,),
+            {
+                "first": lambda: nn.GRUCell(FEATURES, HIDDEN),
+                "linear": lambda: nn.Linear(HIDDEN, 4),
+                "second": lambda: nn.RNNCell(4, HIDDEN),
+            },
+        ),
+        wrapped("backward-cell", _backward_loop, (X,), {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN)}),
         Row("compiled", lambda: torch.compile(Tagger(nn.GRU)), (IDS, LENGTHS)),  # type: ignore[arg-type, return-value]
         Row("parallel", lambda: nn.DataParallel(Tagger(nn.GRU)), (IDS, LENGTHS)),
         Row(

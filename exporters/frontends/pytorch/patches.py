@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import rnn
 
 from seqport.exporters.frontends.patching import attribute
+from seqport.exporters.frontends.pytorch.cells import cell_forward
 from seqport.exporters.frontends.pytorch.declared import declared_forward, is_declared
 from seqport.exporters.frontends.pytorch.integers import integers_symbolic
 from seqport.exporters.frontends.pytorch.layers import forward
@@ -27,6 +28,8 @@ def recurrent_layers_whole(module: nn.Module) -> Iterator[None]:
     with _LOCK, numbers_traced(), integers_symbolic(module), ExitStack() as stack:
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
             stack.enter_context(attribute(layer, "forward", forward))
+        for cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+            stack.enter_context(attribute(cell, "forward", cell_forward))
         # Modules bind these two by name (`from torch.nn.utils.rnn import ...`), so the function
         # object itself must change: its code is replaced, not the name that leads to it.
         stack.enter_context(_code(rnn.pack_padded_sequence, _pack_padded_sequence))
@@ -34,7 +37,7 @@ def recurrent_layers_whole(module: nn.Module) -> Iterator[None]:
         for name, child in module.named_modules():
             if is_declared(child):
                 stack.enter_context(attribute(child, "forward", declared_forward(child, name or "the model")))
-            elif isinstance(child, nn.RNNBase):
+            elif isinstance(child, (nn.RNNBase, nn.RNNCellBase)):
                 name = name or type(child).__name__
                 stack.enter_context(attribute(child, "_seqport_name", name))
                 if isinstance(child, nn.LSTM) and child.proj_size:

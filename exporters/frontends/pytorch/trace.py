@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
+from onnxscript import optimizer
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -19,6 +20,7 @@ from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError, RefusedError
 from seqport.exporters.frontends.pytorch.arguments import arrangements
+from seqport.exporters.frontends.pytorch.cells import has_cells
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.signature import Input, axis_names
 
@@ -27,6 +29,9 @@ _TRACED_OPSET = 18
 # Sizes of the dynamic axes while tracing. Values never matter (the tensors are fake), but a size of 1
 # would be taken for a constant, and a convolution over time needs some steps.
 _FIRST_SIZE = 19
+# Operators whose result holds a size that may have been traced.
+_OF_SIZES = frozenset({"Range", "Expand", "ConstantOfShape"})
+_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
 def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:  # noqa: ARG001
@@ -41,9 +46,11 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
     inputs = arrangement.inputs
     with _inference(model), _quiet():
         program, arrangement = _export(model, arrangement)
-        _require_dynamic(program, inputs)
+        fixed = _fixed_axes(program, inputs)
+        if fixed and not has_cells(model):
+            raise _fixed(fixed)
         names = _output_names(program, outputs)
-        graph = _translate(program)
+        graph = _translate(program, folded=not fixed)
     for value, item in zip(graph.graph.inputs, inputs, strict=True):
         value.name = item.name
     for value, name in zip(graph.graph.outputs, names, strict=True):
@@ -54,6 +61,7 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         convention="pytorch",
         source={"framework": "pytorch", "torch": torch.__version__},
         reference=lambda arrays: _run(model, arrangement, names, arrays),
+        fixed_axes={axis: size for axis, (_, size) in fixed.items()},
         notes=_notes(model),
     )
 
@@ -88,7 +96,7 @@ def _notes(model: nn.Module) -> list[str]:
 def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.ExportedProgram, Arrangement]:
     """The traced program, and the arrangement of inputs that the module's forward took."""
     inputs = arrangement.inputs
-    sizes = {name: _FIRST_SIZE + 4 * i for i, name in enumerate(axis_names(inputs))}
+    sizes = _traced_sizes(model, inputs)
     device = _device(model)
     example = [torch.zeros(i.shape(sizes), dtype=getattr(torch, i.dtype), device=device) for i in inputs]
     shapes = [dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs]
@@ -108,6 +116,18 @@ def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.Ex
             return program, candidate
     assert failure is not None
     raise _explained(failure, inputs) from failure
+
+
+def _traced_sizes(model: nn.Module, inputs: Sequence[Input]) -> dict[str, int]:
+    """A size for every dynamic axis; where loops will unroll, small ones that no weight has."""
+    names = axis_names(inputs)
+    if not has_cells(model):
+        return {name: _FIRST_SIZE + 4 * i for i, name in enumerate(names)}
+    taken = {size for p in model.parameters() for size in p.shape} | {
+        a for i in inputs for a in i.axes if isinstance(a, int)
+    }
+    free = [size for size in _PRIMES if size not in taken]
+    return dict(zip(names, free, strict=False))
 
 
 def _by_position(model: nn.Module, shapes: tuple[Any, ...]) -> Any:
@@ -138,22 +158,29 @@ def _explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
     )
 
 
-def _require_dynamic(program: torch.export.ExportedProgram, inputs: Sequence[Input]) -> None:
-    """Refuse a trace in which a declared dynamic axis became a constant."""
+def _fixed_axes(program: torch.export.ExportedProgram, inputs: Sequence[Input]) -> dict[str, tuple[str, int]]:
+    """Declared dynamic axes that the trace made constants: axis → (an input that has it, the traced size)."""
     from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    fixed: dict[str, tuple[str, int]] = {}
     for name, item in zip(program.graph_signature.user_inputs, inputs, strict=True):
-        value = values[name]
+        value = values[str(name)]
         for position, axis in item.dynamic_axes.items():
             if isinstance(value, torch.Tensor) and is_concrete_int(value.shape[position]):
-                raise RefusedError(
-                    "the model",
-                    f"fixes axis {axis!r} of input {item.name!r} while it is traced "
-                    "(a Python loop over time steps does, or a shape taken as an int)",
-                    "use nn.RNN, nn.GRU or nn.LSTM for the loop, keep sizes symbolic (x.size(1), not int(...)), "
-                    f"or declare the axis with its fixed size instead of {axis!r}",
-                )
+                fixed.setdefault(axis, (item.name, int(value.shape[position])))
+    return fixed
+
+
+def _fixed(axes: Mapping[str, tuple[str, int]]) -> RefusedError:
+    axis, (name, _) = next(iter(axes.items()))
+    return RefusedError(
+        "the model",
+        f"fixes axis {axis!r} of input {name!r} while it is traced "
+        "(a Python loop over time steps does, or a shape taken as an int)",
+        "use nn.RNN, nn.GRU or nn.LSTM for the loop, keep sizes symbolic (x.size(1), not len(x)), "
+        f"or declare the axis with its fixed size instead of {axis!r}",
+    )
 
 
 def _output_names(program: torch.export.ExportedProgram, outputs: Sequence[str] | None) -> list[str]:
@@ -174,9 +201,12 @@ def _path_name(path: Sequence[Any]) -> str:
     return "_".join(["output", *keys] if keys[0].isdigit() else keys)
 
 
-def _translate(program: torch.export.ExportedProgram) -> ir.Model:
+def _translate(program: torch.export.ExportedProgram, *, folded: bool) -> ir.Model:
+    """To ONNX; unless folded, what is made from traced sizes stays where the passes can find it."""
     try:
-        onnx_program = torch.onnx.export(program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False)
+        onnx_program = torch.onnx.export(
+            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=folded
+        )
     except Exception as error:
         reason = str(error).strip().rsplit("## Exception summary", maxsplit=1)[-1].strip()
         raise ExportError(
@@ -184,6 +214,10 @@ def _translate(program: torch.export.ExportedProgram) -> ir.Model:
             "Remedy: replace the operation named above by one that torch.onnx knows"
         ) from error
     assert onnx_program is not None
+    if not folded:
+        optimizer.fold_constants(
+            onnx_program.model, onnx_shape_inference=False, should_fold=lambda node: node.op_type not in _OF_SIZES
+        )
     return onnx_program.model
 
 
