@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from seqport.exporters import Input, export
 
 ROOT = Path(__file__).parent.parent
