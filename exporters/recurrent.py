@@ -8,7 +8,9 @@ inputs   x        [seq, batch, input_dim]
          mask     [batch, seq] bool  optional, instead of lengths; any step may be masked
          h_0, c_0 [D, batch, num_hidden_units]  optional
          then for each of D directions W_hx, W_hh, b_hx, b_hh, the biases optional:
-         [G * num_hidden_units, input_dim] and so on, transposed where `transposed` says so
+         [G * num_hidden_units, input_dim] and so on, transposed where `transposed` says so;
+         and P [3 * num_hidden_units] after them where `peepholes` says so, an LSTM's weights
+         from c to its gates i, o, f, in the order in which `gate_order` names these three
 outputs  y        [seq, batch, D * num_hidden_units], in the order of time
          h_T, c_T [D, batch, num_hidden_units]; c_T repeats h_T where a cell has no c
 
@@ -56,6 +58,7 @@ class RecurrentCall:
         transposed: the weights are [input_dim, G * num_hidden_units], as Keras keeps them.
         reset_after: a GRU's reset gate acts after the recurrent product.
         padded_outputs: "zero" or "hold".
+        peepholes: each direction has the weight P.
     """
 
     layer: str
@@ -67,11 +70,17 @@ class RecurrentCall:
     transposed: bool = False
     reset_after: bool = True
     padded_outputs: str = "zero"
+    peepholes: bool = False
 
     @property
     def num_directions(self) -> int:
         """D in the shapes."""
         return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def weights_per_direction(self) -> int:
+        """W_hx, W_hh, b_hx, b_hh, and P where it has peepholes."""
+        return WEIGHTS_PER_DIRECTION + self.peepholes
 
     @property
     def op_type(self) -> str:
@@ -80,6 +89,7 @@ class RecurrentCall:
 
     def attributes(self) -> dict[str, Any]:
         """The call as node attributes: strings and ints only, which every tracer carries."""
+        peepholes = {"peepholes": 1} if self.peepholes else {}
         return {
             "layer": self.layer,
             "cell": self.cell,
@@ -90,6 +100,7 @@ class RecurrentCall:
             "transposed": int(self.transposed),
             "reset_after": int(self.reset_after),
             "padded_outputs": self.padded_outputs,
+            **peepholes,
         }
 
     @classmethod
@@ -106,6 +117,7 @@ class RecurrentCall:
             transposed=bool(raw["transposed"]),
             reset_after=bool(raw["reset_after"]),
             padded_outputs=raw["padded_outputs"],
+            peepholes=bool(raw.get("peepholes", 0)),
         )
 
 

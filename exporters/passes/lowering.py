@@ -22,7 +22,6 @@ from seqport.exporters.recurrent import (
     LENGTHS,
     MASK,
     WEIGHTS,
-    WEIGHTS_PER_DIRECTION,
     RecurrentCall,
     X,
     is_recurrent,
@@ -34,13 +33,17 @@ _DEFAULTS = {"HardSigmoid": 2, "Affine": 2, "ScaledTanh": 2, "LeakyRelu": 1, "Th
 
 
 def lower_recurrent(job: Job) -> None:
-    """Lower every neutral node of the model."""
+    """Lower every neutral node of the job's model."""
+    for call in lower_model(job.model):
+        job.padded_outputs[call.layer] = call.padded_outputs
+
+
+def lower_model(model: ir.Model) -> list[RecurrentCall]:
+    """Lower every neutral node of a model, and return what they were."""
     cache: Cache = {}
-    for node in list(job.model.graph.all_nodes()):
-        if is_recurrent(node):
-            call = _lower(node, cache)
-            job.padded_outputs[call.layer] = call.padded_outputs
-    job.model.opset_imports.pop(DOMAIN, None)
+    calls = [_lower(node, cache) for node in list(model.graph.all_nodes()) if is_recurrent(node)]
+    model.opset_imports.pop(DOMAIN, None)
+    return calls
 
 
 def _lower(node: ir.Node, cache: Cache) -> RecurrentCall:
@@ -58,10 +61,12 @@ def _lower(node: ir.Node, cache: Cache) -> RecurrentCall:
     if mask is not None:
         x, lengths = compact(build, x, mask)
 
-    slots = range(WEIGHTS, WEIGHTS + WEIGHTS_PER_DIRECTION * call.num_directions)
-    W, R, B = native_weights(build, call, [_input(node, i) for i in slots], cache)
+    slots = range(WEIGHTS, WEIGHTS + call.weights_per_direction * call.num_directions)
+    W, R, B, *P = native_weights(build, call, [_input(node, i) for i in slots], cache)
+    if P:
+        states = [*states, None, None][:2]  # P follows the states, given or not
     native = build.op(
-        call.op_type, x, W, R, B, lengths, *states, num_outputs=1 + num_states(call.cell), **_attributes(call)
+        call.op_type, x, W, R, B, lengths, *states, *P, num_outputs=1 + num_states(call.cell), **_attributes(call)
     )
     Y, *finals = outputs_of(native)
     y = _joined(build, Y, call)

@@ -2,7 +2,7 @@
 
 Needs: the weight inputs of a neutral node. Guarantees: W [D, G*H, input_dim], R [D, G*H, H] and
 B [D, 2*G*H] in ONNX's order of gates; initializers where the weights are constants (as nearly
-always), else the few ops that lay computed weights out at run time.
+always), else the few ops that lay computed weights out at run time; and an LSTM's P [D, 3*H] where it has peepholes.
 https://onnx.ai/onnx/operators/onnx__LSTM.html
 """
 
@@ -16,25 +16,28 @@ import onnx_ir as ir
 from seqport.exporters.passes.builder import Builder, constant
 from seqport.exporters.recurrent import CELLS, WEIGHTS_PER_DIRECTION, RecurrentCall
 
-Native = tuple[ir.Value, ir.Value, ir.Value | None]
+Native = tuple[ir.Value | None, ...]
 # Weights already laid out, by the identity of their sources: a layer called twice keeps one copy.
 Cache = dict[tuple[object, ...], Native]
 
 
 def native_weights(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | None], cache: Cache) -> Native:
-    """W, R and B of a native node; B is None where no direction has a bias.
+    """W, R and B of a native node, and P where it has peepholes; B is None where no direction has a bias.
 
     Args:
         build: where computed weights are laid out.
         call: names the framework's layout.
-        weights: W_hx, W_hh, b_hx, b_hh of each direction.
+        weights: W_hx, W_hh, b_hx, b_hh (and P) of each direction.
         cache: shared by all nodes of one model.
     """
     key = (*map(id, weights), call.gate_order, call.transposed)
     if key not in cache:
-        arrays = [constant(value) for value in weights]
-        known = all(a is not None or v is None for a, v in zip(arrays, weights, strict=True))
-        cache[key] = _folded(build, call, arrays) if known else _computed(build, call, weights)
+        count = call.weights_per_direction
+        plain = [value for i, value in enumerate(weights) if i % count < WEIGHTS_PER_DIRECTION]
+        arrays = [constant(value) for value in plain]
+        known = all(a is not None or v is None for a, v in zip(arrays, plain, strict=True))
+        laid_out = _folded(build, call, arrays) if known else _computed(build, call, plain)
+        cache[key] = (*laid_out, _peepholes(build, call, weights[count - 1 :: count])) if call.peepholes else laid_out
     return cache[key]
 
 
@@ -89,6 +92,18 @@ def _computed(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | 
         [build.op("Concat", blocks(d[2], matrix=False), blocks(d[3], matrix=False), axis=0) for d in by_direction]
     )
     return W, R, B
+
+
+def _peepholes(build: Builder, call: RecurrentCall, weights: Sequence[ir.Value | None]) -> ir.Value:
+    """P [D, 3*H], which ONNX wants in the order i, o, f."""
+    named = [gate for gate in call.gate_order if gate != "g"]
+    arrays = [constant(value) for value in weights]
+    rows = []
+    for array in arrays:
+        assert array is not None, "peepholes are constants"
+        parts = array.reshape(len(named), call.num_hidden_units)
+        rows.append(np.concatenate([parts[named.index(gate)] for gate in "iof"]))
+    return build.const(np.stack(rows), rows[0].dtype, "P")
 
 
 def _permutation(call: RecurrentCall) -> list[int]:

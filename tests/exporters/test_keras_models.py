@@ -11,7 +11,7 @@ import tensorflow as tf
 from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
 from support.keras_models import VOCABULARY, Row, rows
 
-from seqport.exporters import export
+from seqport.exporters import Input, export
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.frontends.keras.call import caller, flatten_outputs
 
@@ -40,3 +40,25 @@ def test_exported_model_gives_keras_answers(row: Row, tmp_path: Path) -> None:
 def _disturb(model: keras.Model) -> None:
     random = np.random.default_rng(0)
     model.set_weights([w + 0.1 * random.standard_normal(w.shape).astype(w.dtype) for w in model.get_weights()])
+
+
+def test_a_kept_state_becomes_an_input_and_an_output(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.LSTM(4, stateful=True, return_sequences=True, name="kept")
+    model = keras.Sequential([keras.Input(batch_shape=(3, None, 6), name="x"), layer])
+    path = tmp_path / "model.onnx"
+    artifact = export(model, path, [Input("x", ("batch", "seq", 6))], outputs=["y"])
+    assert [t.name for t in artifact.description.inputs] == ["x", "kept_h_0", "kept_c_0"]
+    assert [t.name for t in artifact.description.outputs] == ["y", "kept_h_T", "kept_c_T"]
+    assert [(s.input, s.output) for s in artifact.description.states] == [
+        ("kept_h_0", "kept_h_T"),
+        ("kept_c_0", "kept_c_T"),
+    ]
+    assert layer.stateful
+    random = np.random.default_rng(0)
+    state = {"kept_h_0": np.zeros((3, 4), np.float32), "kept_c_0": np.zeros((3, 4), np.float32)}
+    for steps in (5, 1, 3):
+        x = random.standard_normal((3, steps, 6)).astype(np.float32)
+        found = run_file(path, {"x": x, **state})
+        state = {"kept_h_0": found["kept_h_T"], "kept_c_0": found["kept_c_T"]}
+        assert_same([found["y"]], [np.asarray(model(x))], f"after {steps} more steps")

@@ -81,14 +81,6 @@ def test_refusal_names_layer_cause_and_remedy(name: str, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stateful_layer_is_refused(tmp_path: Path) -> None:
-    model = keras.Sequential(
-        [keras.Input(batch_shape=(2, 3, FEATURES)), layers.LSTM(HIDDEN, stateful=True, name="kept")]
-    )
-    with pytest.raises(ExportError, match="kept: is stateful=True, so its state would be frozen"):
-        export(model, tmp_path / "m.onnx")
-
-
 def test_not_strict_keeps_the_loop_and_records_it(tmp_path: Path) -> None:
     artifact = export(_custom_cell(), tmp_path / "m.onnx", [X], strict=False)
     assert "runs the cell DoublingCell" in read_description(artifact.path).breaks[0]

@@ -170,6 +170,29 @@ def _masking() -> keras.Model:
     )
 
 
+def _stacked_cells(backwards: bool) -> keras.Model:
+    def run(x: Any, mask: Any) -> Any:
+        cells = [layers.LSTMCell(HIDDEN), layers.GRUCell(4), layers.SimpleRNNCell(HIDDEN)]
+        layer = layers.RNN(cells, return_sequences=True, return_state=True, go_backwards=backwards)
+        y, *states = layer(x, mask=mask)
+        return {"y": y, "states": states}
+
+    return functional(run, X, MASK)
+
+
+def _of_precision(dtype: str) -> keras.Model:
+    def run(x: Any, mask: Any) -> Any:
+        layer = layers.Bidirectional(layers.LSTM(HIDDEN, return_sequences=True, dtype=dtype), dtype=dtype)
+        return layers.Dense(3, dtype=dtype)(layer(x, mask=mask))
+
+    return functional(run, X, MASK)
+
+
+def _unrolled() -> keras.Model:
+    tensor = keras.Input((9, FEATURES), name="x")
+    return keras.Model(tensor, layers.GRU(HIDDEN, unroll=True, return_sequences=True)(tensor))
+
+
 def rows() -> list[Row]:
     """All rows."""
     found: list[Row] = []
@@ -219,6 +242,10 @@ def rows() -> list[Row]:
         Row("pooled", _pooled, (IDS,), True),
         Row("stack", _stack_of_everything, (IDS,), True),
         Row("masking", _masking, (X,), True),
+        Row("stacked-cells", lambda: _stacked_cells(False), (X, MASK)),
+        Row("stacked-cells-backwards", lambda: _stacked_cells(True), (X, MASK)),
+        Row("float64", lambda: _of_precision("float64"), (X, MASK)),
+        Row("unrolled", _unrolled, (Input("x", ("batch", 9, FEATURES)),)),
         Row("subclassed", Subclassed, (IDS, LENGTHS)),
         Row("nested", lambda: _masked(Nested), (IDS,)),
         Row(

@@ -11,24 +11,27 @@ import keras
 import tensorflow as tf
 
 from seqport.exporters.errors import Refusal
+from seqport.exporters.frontends.keras.cells import unknown_cell
 from seqport.exporters.frontends.keras.distributed import call as time_distributed
-from seqport.exporters.frontends.keras.layers import inner_loop, is_captured
+from seqport.exporters.frontends.keras.layers import inner_loop
+from seqport.exporters.frontends.keras.stateful import KeptStates
 from seqport.exporters.frontends.patching import attribute
 
 _LOCK = threading.RLock()
 
 
 @contextmanager
-def recurrent_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
+def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterator[None]:
     """Within this block recurrent layers trace to neutral nodes; layers that cannot are added to `refusals`."""
     reversals = _Reversals()
 
     def capture(original: Any) -> Any:
         def patched(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-            if not is_captured(layer):
-                refusals.append(_custom_cell(layer))
+            if (cell := unknown_cell(layer)) is not None:
+                refusals.append(_custom_cell(layer, cell))
                 return original(layer, sequences, initial_state, mask, training)
-            last, outputs, finals = inner_loop(layer, sequences, initial_state, mask)
+            last, outputs, finals = inner_loop(layer, sequences, kept.initial(layer, initial_state), mask)
+            kept.keep(layer, finals)
             return last, reversals.of(outputs) if layer.go_backwards else outputs, finals
 
         return patched
@@ -79,9 +82,9 @@ class _Reversals:
         return [ops]
 
 
-def _custom_cell(layer: Any) -> Refusal:
+def _custom_cell(layer: Any, cell: str) -> Refusal:
     return Refusal(
         layer.path,
-        f"runs the cell {type(layer.cell).__name__}, which no native operator computes",
+        f"runs the cell {cell}, which no native operator computes",
         "use keras.layers.SimpleRNN, GRU or LSTM, or RNN over one of their cells",
     )

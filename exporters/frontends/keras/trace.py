@@ -22,6 +22,7 @@ from seqport.exporters.errors import ExportError, InputsError, Refusal, RefusedE
 from seqport.exporters.frontends.keras.call import Call, caller, flatten_outputs
 from seqport.exporters.frontends.keras.layers import TOKEN_PREFIX
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
+from seqport.exporters.frontends.keras.stateful import KeptStates
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
@@ -42,11 +43,12 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
             f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
             "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
         )
-    inputs = arrangement.inputs
     call = caller(model, arrangement)
+    kept = KeptStates(model, arrangement.inputs[0].axes[0])
+    inputs = [*arrangement.inputs, *kept.inputs]
     refusals: list[Refusal] = []
-    function, names = _traced(call, inputs, refusals)
-    names = _named(names, outputs)
+    function, names = _traced(call, inputs, kept, refusals)
+    names = [*_named(names, outputs), *kept.output_names]
     graph = _translated(function, min(opset, _NEWEST_TRANSLATED_OPSET))
     _rename(graph, inputs, names)
     return Capture(
@@ -54,21 +56,24 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
         inputs=tuple(inputs),
         convention="keras",
         source={"framework": "keras", **{p: version(p) for p in ("keras", "tensorflow", "tf2onnx")}},
-        reference=lambda arrays: _run(call, inputs, names, arrays),
+        reference=lambda arrays: _run(call, inputs, kept, names, arrays),
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
+        notes=_notes(model),
     )
 
 
-def _traced(call: Call, inputs: Sequence[Input], refusals: list[Refusal]) -> tuple[Any, list[str]]:
+def _traced(call: Call, inputs: Sequence[Input], kept: KeptStates, refusals: list[Refusal]) -> tuple[Any, list[str]]:
     """The model as a tf.function of plainly named inputs and outputs, and the model's own output names."""
     names: list[str] = []
+    own = len(inputs) - len(kept.inputs)
 
     def flat(*values: Any) -> dict[str, Any]:
-        found, leaves = flatten_outputs(call(values))
+        with kept.traced(values[own:]):
+            found, leaves = flatten_outputs(call(values[:own]))
         names[:] = found
         # An Identity each: an output may be an input, or two outputs one tensor.
-        return {_plain("out", i): tf.identity(leaf) for i, leaf in enumerate(leaves)}
+        return {_plain("out", i): tf.identity(leaf) for i, leaf in enumerate([*leaves, *kept.outputs()])}
 
     signature = [
         tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=_plain("in", i))
@@ -76,7 +81,7 @@ def _traced(call: Call, inputs: Sequence[Input], refusals: list[Refusal]) -> tup
     ]
     function = tf.function(flat, input_signature=signature, autograph=False)
     try:
-        with recurrent_layers_whole(refusals):
+        with recurrent_layers_whole(refusals, kept):
             function.get_concrete_function()
     except Exception as error:
         raise _explained(error) from error
@@ -159,9 +164,23 @@ def _plain(kind: str, index: int) -> str:
     return f"seqport_{kind}_{index:04d}"  # sorted by name is sorted by index: TensorFlow sorts a dict's keys
 
 
-def _run(call: Call, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
-    _, leaves = flatten_outputs(call([tf.constant(arrays[item.name]) for item in inputs]))
-    return {name: np.asarray(leaf) for name, leaf in zip(names, leaves, strict=True)}
+def _run(
+    call: Call, inputs: Sequence[Input], kept: KeptStates, names: Sequence[str], arrays: Arrays
+) -> dict[str, np.ndarray]:
+    values = [tf.constant(arrays[item.name]) for item in inputs]
+    own = len(inputs) - len(kept.inputs)
+    with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
+        _, leaves = flatten_outputs(call(values[:own]))
+    return {name: np.asarray(leaf) for name, leaf in zip(names, [*leaves, *finals], strict=True)}
+
+
+def _notes(model: keras.Model) -> list[str]:
+    """Layers whose arithmetic the artifact does in another precision than the model."""
+    return [
+        f"{layer.path}: computed in float32; the model computes it in {layer.compute_dtype}"
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN) and layer.compute_dtype != "float32"
+    ]
 
 
 def _padding_values(model: keras.Model, inputs: Sequence[Input]) -> dict[str, float]:

@@ -1,0 +1,96 @@
+"""Layers with stateful=True: the state that Keras keeps between calls becomes inputs and outputs.
+
+A file has no memory between calls, so each state of each stateful layer is one input `<layer>_h_0` (and `<layer>_c_0`) and
+one output `<layer>_h_T` (`<layer>_c_T`) of the exported model; zeros there are a state that was reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from seqport.exporters.frontends.patching import attribute
+from seqport.exporters.signature import Input
+
+_NAMES = ("h", "c")
+
+
+class KeptStates:
+    """The states that a model keeps between calls.
+
+    Args:
+        model: any model; most keep none.
+        batch_axis: name or size of the batch axis that the states share with the inputs.
+    """
+
+    def __init__(self, model: keras.Model, batch_axis: str | int) -> None:
+        self.layers = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.states is not None
+        ]
+        self._batch_axis = batch_axis
+        self._given: dict[int, Any] = {}
+        self.finals: dict[int, Any] = {}
+
+    @property
+    def inputs(self) -> list[Input]:
+        """One input a state."""
+        return [Input(f"{name}_0", (self._batch_axis, int(v.shape[1])), str(v.dtype)) for name, v in self._variables()]
+
+    @property
+    def output_names(self) -> list[str]:
+        """One output a state, in the order of the inputs."""
+        return [f"{name}_T" for name, _ in self._variables()]
+
+    @contextmanager
+    def traced(self, values: Sequence[Any]) -> Iterator[None]:
+        """Within this block the layers take these tensors as their states, and leave theirs in `finals`."""
+        remaining = list(values)
+        with ExitStack() as stack:
+            for layer in self.layers:
+                count = len(keras.tree.flatten(layer.states))
+                self._given[id(layer)], remaining = remaining[:count], remaining[count:]
+                stack.enter_context(attribute(layer, "stateful", False))
+            yield
+
+    def initial(self, layer: Any, state: Any) -> Any:
+        """The state that a layer starts from while it is traced."""
+        given = self._given.get(id(layer))
+        return state if given is None else keras.tree.pack_sequence_as(state, given)
+
+    def keep(self, layer: Any, finals: Any) -> None:
+        """Remember the state that a layer ends in."""
+        if id(layer) in self._given:
+            self.finals[id(layer)] = keras.tree.flatten(finals)
+
+    def outputs(self) -> list[Any]:
+        """The final states of all layers."""
+        return [state for layer in self.layers for state in self.finals[id(layer)]]
+
+    @contextmanager
+    def run_from(self, values: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Run the model's own layers from these states; the list holds theirs afterwards, and the model its own again."""
+        variables = [variable for _, variable in self._variables()]
+        before = [np.array(variable) for variable in variables]
+        finals: list[np.ndarray] = []
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        try:
+            yield finals
+            finals.extend(np.array(variable) for variable in variables)
+        finally:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+
+    def _variables(self) -> list[tuple[str, Any]]:
+        found = []
+        for layer in self.layers:
+            states = keras.tree.flatten(layer.states)
+            single = len(states) <= len(_NAMES)
+            found += [(f"{layer.name}_{_NAMES[i] if single else i}", state) for i, state in enumerate(states)]
+        return found
