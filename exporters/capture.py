@@ -23,7 +23,8 @@ class Capture:
         inputs: the declared inputs, or those that the model knew.
         convention: whose padding convention the graph reproduces.
         source: framework and versions, for the metadata.
-        reference: the user's own model, run by its own framework.
+        reference: the user's own model, run by its own framework on arrays by name; with `again=True` called
+            twice in a row, and the second answer given.
         refusals: recurrent layers that stayed as the framework wrote them, and why.
         fixed_axes: dynamic axes that the trace fixed by unrolling a loop over them, with the traced size.
         notes: what the artifact does otherwise than the model, such as another precision.
@@ -34,7 +35,7 @@ class Capture:
     inputs: tuple[Input, ...]
     convention: str
     source: dict[str, str]
-    reference: Callable[[Arrays], dict[str, np.ndarray]]
+    reference: Callable[..., dict[str, np.ndarray]]
     refusals: list[Refusal] = field(default_factory=list)
     padding_values: dict[str, float] = field(default_factory=dict)
     fixed_axes: dict[str, int] = field(default_factory=dict)

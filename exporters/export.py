@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from seqport.exporters.arrangement import Arrangement, Nested
-from seqport.exporters.capture import Capture
 from seqport.exporters.errors import ExportError, InputsError
-from seqport.exporters.frontends.choose import frontend_for, known_outputs
+from seqport.exporters.frontends.choose import Frontend, frontend_for, known_outputs
+from seqport.exporters.frontends.patching import LOCK
 from seqport.exporters.passes import PASSES
 from seqport.exporters.passes.contract import check_contract
 from seqport.exporters.passes.describe import declare_outputs, stamp
@@ -38,6 +38,13 @@ class Artifact:
 
     path: Path
     description: Description
+
+
+class Settings(NamedTuple):
+    """What an export was asked for beside the model."""
+
+    opset: int
+    strict: bool
 
 
 def export(
@@ -71,25 +78,40 @@ def export(
     """
     if opset not in IR_VERSIONS:
         raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
-    capture = _capture(model, inputs, outputs, opset)
-    job = Job(capture, opset, strict)
+    target = _target(Path(path))
+    frontend = frontend_for(model)
+    failure: ExportError | None = None
+    for candidate in frontend.known_inputs(model) if inputs is None else (inputs,):
+        with LOCK:
+            try:
+                job = _job(frontend, model, Arrangement(candidate), outputs, Settings(opset, strict))
+                return _finished(job, example, target)
+            except ExportError as error:
+                failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _job(
+    frontend: Frontend, model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, settings: Settings
+) -> Job:
+    """The captured model, lowered."""
+    declared = check_inputs(arrangement.inputs)
+    names = check_outputs(known_outputs(model) if outputs is None else outputs, declared)
+    job = Job(frontend.trace(model, arrangement, names, settings.opset), settings.opset, settings.strict)
     for run in PASSES:
         run(job)
-    measured = probe(job, _example(example, capture.inputs))
+    return job
+
+
+def _finished(job: Job, example: Mapping[str, Any] | None, target: Path) -> Artifact:
+    """The lowered model, proven, checked and written."""
+    measured = probe(job, _example(example, job.capture.inputs))
     declare_outputs(job, measured)
     stamp(job, measured, VERSION)
     check_contract(job)
     assert job.description is not None
-    return Artifact(_write(job.model, Path(path)), job.description)
-
-
-def _capture(model: Any, inputs: Iterable[Nested] | None, outputs: Sequence[str] | None, opset: int) -> Capture:
-    frontend = frontend_for(model)
-    arrangement = Arrangement(frontend.known_inputs(model) if inputs is None else inputs)
-    declared = check_inputs(arrangement.inputs)
-    if outputs is None:
-        outputs = known_outputs(model)
-    return frontend.trace(model, arrangement, check_outputs(outputs, declared), opset)
+    return Artifact(_write(job.model, target), job.description)
 
 
 def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict[str, np.ndarray] | None:
@@ -112,16 +134,33 @@ def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict
     return arrays
 
 
-def _write(model: ir.Model, path: Path) -> Path:
-    """Write the whole file beside its place, then move it there: no half-written artifact is ever seen."""
+def _target(path: Path) -> Path:
+    """Where the file goes.
+
+    Raises:
+        ExportError: there is no such folder, or the path is one.
+    """
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: expected the path of the file to write, such as {path / 'model.onnx'}")
     if not path.parent.is_dir():
         raise ExportError(f"the folder {path.parent} does not exist: create it, or choose another path")
+    return path
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _write(model: ir.Model, path: Path) -> Path:
+    """Write the whole file beside its place, then move it there: no half-written artifact is ever seen."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(ir.to_proto(model).SerializeToString(deterministic=True))
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

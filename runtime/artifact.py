@@ -47,6 +47,9 @@ class SequenceInfo:
     inputs: dict[str, int]
     outputs: dict[str, int]
     padding_value: float = 0.0  # what the model takes for padding in its inputs
+    padded: bool = (
+        True  # rows of different lengths may share a batch; else only rows of equal length give their answers
+    )
 
 
 @dataclass(frozen=True)

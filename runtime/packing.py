@@ -99,7 +99,8 @@ class Slot:
 
     def unpadded_sizes(self, row: np.ndarray) -> tuple[int, ...]:
         """The sizes that rows of one batch must share."""
-        return tuple(size for axis, size in enumerate(row.shape) if not (self.sequence and axis == self.row_steps))
+        padded = self.sequence is not None and self.sequence.padded
+        return tuple(size for axis, size in enumerate(row.shape) if not (padded and axis == self.row_steps))
 
     def pack(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """The batch of some rows, a sequence padded to the longest of them, or to its fixed size."""
@@ -115,7 +116,7 @@ class Slot:
 
     def cut(self, batch: np.ndarray, place: int, lengths: Mapping[str, int]) -> np.ndarray:
         """One row of a batch, trimmed. A copy: a view would keep the whole batch in memory."""
-        steps = lengths[axis_name(self.sequence)] if self.sequence else None
+        steps = lengths[axis_name(self.sequence)] if self.sequence and self.sequence.padded else None
         return batch[self._part(place, steps)].copy()
 
     def _part(self, place: int, steps: int | None) -> tuple[Any, ...]:

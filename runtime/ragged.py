@@ -115,7 +115,9 @@ class RaggedBatches:
     def _pack(self, rows: list[_Row]) -> dict[str, np.ndarray]:
         feed = {name: slot.pack([row.arrays[name] for row in rows]) for name, slot in self._inputs.items()}
         for info, axis in self._lengths.items():
-            feed[info.name] = np.array([row.lengths[axis] for row in rows], info.dtype)
+            # [batch], or [batch, 1] where the model takes it so
+            steps = np.array([row.lengths[axis] for row in rows], info.dtype)
+            feed[info.name] = steps.reshape(-1, *[1] * (len(info.axes) - 1))
         return feed
 
 

@@ -16,8 +16,8 @@ class Frontend(Protocol):
     """What every frontend module offers."""
 
     @staticmethod
-    def known_inputs(model: Any) -> Sequence[Input]:
-        """The inputs that the model itself declares.
+    def known_inputs(model: Any) -> Sequence[Sequence[Input]]:
+        """The inputs that the model itself declares; several readings, the likeliest first, where it leaves one open.
 
         Raises:
             InputsError: it declares none.
@@ -52,7 +52,7 @@ def frontend_for(model: Any) -> Frontend:
     )
 
 
-def declared_inputs(model: Any) -> list[Input]:
+def declared_inputs(model: Any) -> list[list[Input]]:
     """The inputs of a model that has `input_signature() -> [(name, axes, dtype), ...]`.
 
     Raises:
@@ -65,7 +65,7 @@ def declared_inputs(model: Any) -> list[Input]:
             "pass inputs=[Input(name, axes, dtype), ...] in the order of forward"
         )
     declared: Any = signature()
-    return [Input(name, tuple(axes), dtype) for name, axes, dtype in declared]
+    return [[Input(name, tuple(axes), dtype) for name, axes, dtype in declared]]
 
 
 def known_outputs(model: Any) -> Sequence[str] | None:

@@ -1,12 +1,16 @@
-"""Set an attribute for a while, whatever happens in between."""
+"""Change a framework for a while, for this thread alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 _MISSING = object()
+
+# Tracing changes classes and functions that the whole process shares, so one export runs at a time.
+LOCK = threading.RLock()
 
 
 @contextmanager
@@ -21,3 +25,20 @@ def attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
             delattr(owner, name)
         else:
             setattr(owner, name, before)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Within the block calls of `owner.name` go to `function` in this thread, and where they always went in others."""
+    with attribute(owner, name, here(function, getattr(owner, name))):
+        yield
+
+
+def here(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is one thing in the calling thread and another in all others."""
+    thread = threading.get_ident()
+
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (function if threading.get_ident() == thread else original)(*args, **kwargs)
+
+    return either

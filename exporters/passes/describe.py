@@ -7,20 +7,19 @@ Needs: a graph that kept the contract, and its output axes. Guarantees: one meta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from seqport.exporters.capture import Capture
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.probe import TOLERANCE
+from seqport.exporters.passes.probe import TOLERANCE, Measured
+from seqport.exporters.passes.ragged import proven
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis, upstream
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
 
 Axes = dict[str, tuple[str | int, ...]]
-Outputs = Sequence[TensorInfo]
 
 
 def declare_inputs(job: Job) -> None:
@@ -30,20 +29,20 @@ def declare_inputs(job: Job) -> None:
         value.dtype = _data_type(item.dtype)
 
 
-def declare_outputs(job: Job, outputs: Outputs) -> None:
+def declare_outputs(job: Job, measured: Measured) -> None:
     """Give the graph's outputs the element types and axes that were measured."""
-    for value, found in zip(job.model.graph.outputs, outputs, strict=True):
+    for value, found in zip(job.model.graph.outputs, measured.outputs, strict=True):
         value.shape, value.dtype = ir.Shape(found.axes), _data_type(found.dtype)
 
 
-def stamp(job: Job, outputs: Outputs, seqport_version: str) -> None:
+def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
     """Write the description into the model's metadata."""
     capture = job.capture
-    axes: Axes = {found.name: found.axes for found in outputs}
+    axes: Axes = {found.name: found.axes for found in measured.outputs}
     job.description = Description(
         inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
-        outputs=tuple(outputs),
-        sequences=_sequences(job, axes),
+        outputs=measured.outputs,
+        sequences=proven(_sequences(job, axes), measured, capture.inputs),
         states=_states(job, axes),
         recurrent=_recurrent(job),
         convention=capture.convention,
@@ -52,10 +51,16 @@ def stamp(job: Job, outputs: Outputs, seqport_version: str) -> None:
         weights_sha256=_weights_hash(job.model),
         breaks=tuple(str(refusal) for refusal in job.refusals),
         notes=tuple(capture.notes),
-        proof={"tolerance": str(TOLERANCE)},
+        proof=_proof(measured),
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()
+
+
+def _proof(measured: Measured) -> dict[str, str]:
+    """Where the artifact was compared with the model; nothing where the model took no drawn input."""
+    shapes = [" ".join(f"{a}={n}" for a, n in run.sizes.items()) for run in measured.runs if run.expected is not None]
+    return {"tolerance": str(TOLERANCE), "compared": "; ".join(shapes)} if shapes else {}
 
 
 def _data_type(numpy_name: str) -> ir.DataType:
@@ -82,44 +87,41 @@ def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:
 
 
 def _sequences(job: Job, axes: Axes) -> tuple[SequenceInfo, ...]:
-    """One entry a lengths input, and one for each data input that is masked by its own values."""
+    """One entry for each input of lengths, and one for each axis that the model masks by its data."""
     by_name = {item.name: item for item in job.capture.inputs}
-    found: dict[str, SequenceInfo] = {}
+    found: dict[str | int, SequenceInfo] = {}
     for node in native_nodes(job.model):
         lengths = lengths_source(node, job.capture.inputs)
         data = data_sources(node, job.capture.inputs)
         if lengths is None or not data:
             continue
-        if lengths == "mask":
-            lengths_input = None
-            value = node.inputs[4]
-            assert value is not None
-            masked = upstream(value)
-            data = tuple(name for name in data if name in masked) or data
-        else:
-            lengths_input = lengths
-        key = lengths_input or data[0]
-        if key not in found:
-            found[key] = _sequence(lengths_input, [by_name[name] for name in data], by_name, job.capture, axes)
+        lengths_input = None if lengths == "mask" else lengths
+        batch = by_name[lengths_input or data[0]].axes[0]
+        axis = by_name[data[0]].axes[time_axis(by_name[data[0]], batch)]
+        key = lengths_input or axis
+        # An axis that some layer has lengths for is described by them, even if another layer masks it.
+        if key not in found and axis not in {sequence.axis for sequence in found.values()}:
+            found[key] = _sequence(lengths_input, by_name[data[0]], batch, job.capture, axes)
     return tuple(found.values())
 
 
-def _sequence(
-    lengths: str | None, data: list[Input], by_name: dict[str, Input], capture: Capture, axes: Axes
-) -> SequenceInfo:
-    batch = by_name[lengths].axes[0] if lengths else data[0].axes[0]
-    position = time_axis(data[0], batch)
-    axis = data[0].axes[position]
-    inputs = {item.name: time_axis(item, batch) for item in data if item.axes[time_axis(item, batch)] == axis}
-    # PyTorch cuts a padded output to max(lengths); the probe names such an axis after them.
-    along = {axis, f"max_{lengths}"}
-    outputs = {
-        name: shape.index(next(a for a in shape if a in along))
-        for name, shape in axes.items()
-        if along.intersection(shape) and batch in shape and isinstance(axis, str)
-    }
-    values = [capture.padding_values[name] for name in inputs if name in capture.padding_values]
-    return SequenceInfo(axis, batch, lengths, inputs, outputs, values[0] if values else 0.0)
+def _sequence(lengths: str | None, data: Input, batch: str | int, capture: Capture, axes: Axes) -> SequenceInfo:
+    position = time_axis(data, batch)
+    axis = data.axes[position]
+    inputs = {data.name: position}
+    outputs: dict[str, int] = {}
+    if isinstance(axis, str):  # whatever else has the axis is padded along it too
+        sharing = [i for i in capture.inputs if axis in i.axes and batch in i.axes and i.name != data.name]
+        inputs |= {item.name: item.axes.index(axis) for item in sharing}
+        # PyTorch cuts a padded output to max(lengths); the probe names such an axis after them.
+        along = {axis, f"max_{lengths}"}
+        outputs = {
+            name: shape.index(next(a for a in shape if a in along))
+            for name, shape in axes.items()
+            if along.intersection(shape) and batch in shape
+        }
+    value = next((capture.padding_values[name] for name in inputs if name in capture.padding_values), 0.0)
+    return SequenceInfo(axis, batch, lengths, inputs, outputs, value)
 
 
 def _states(job: Job, axes: Axes) -> tuple[StateInfo, ...]:

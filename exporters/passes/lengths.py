@@ -80,7 +80,7 @@ def _counts_steps(value: ir.Value) -> bool:
 def _row(value: ir.Value) -> ir.Value | None:
     """The [batch] itself, where it is compared with steps [seq, 1]."""
     source = _skip(value, frozenset({"Identity", "Cast"}))
-    return source if source.shape is not None and source.shape.rank() == 1 else None
+    return source if _is_integer(source) and source.shape is not None and source.shape.rank() == 1 else None
 
 
 def _column(value: ir.Value) -> ir.Value | None:
@@ -93,12 +93,21 @@ def _column(value: ir.Value) -> ir.Value | None:
         source = node.inputs[0]
         if axes is None or source is None or axes.tolist() not in ([1], [-1]):
             return None
-        return _skip(source, frozenset({"Identity", "Cast"}))
+        return _integers(_skip(source, frozenset({"Identity", "Cast"})))
     if node.op_type == "Reshape":
         shape, source = constant(node.inputs[1]), node.inputs[0]
         rank_1 = source is not None and source.shape is not None and source.shape.rank() == 1
-        return source if shape is not None and shape.tolist() == [-1, 1] and rank_1 else None
+        return _integers(source) if shape is not None and shape.tolist() == [-1, 1] and rank_1 else None
     return None
+
+
+def _integers(value: ir.Value | None) -> ir.Value | None:
+    """The value where it is known to hold integers; a fraction of a length is a step that a mask keeps."""
+    return value if value is not None and _is_integer(value) else None
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_integer()
 
 
 def _skip(value: ir.Value, ops: frozenset[str]) -> ir.Value:

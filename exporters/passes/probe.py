@@ -1,15 +1,15 @@
 """Run the artifact at shapes that the trace never saw, beside the user's own model.
 
 Needs: a lowered graph with the user's inputs. Guarantees: the artifact runs on ONNX Runtime at every probed shape and
-gives the model's own answers; the output axes carry the names of the input axes whose sizes they take.
+gives the model's own answers, or the job has a refusal that says where it does not; the output axes carry the
+names of the input axes whose sizes they take.
 
-Naming by measurement needs no faith in shape inference, and a baked axis cannot pass: each probe gives every
+Naming by measurement needs no faith in shape inference, and a baked axis cannot pass: each measured probe gives every
 dynamic axis, and the largest length, a size of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,68 +18,137 @@ import onnxruntime as ort
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import ExportError, Refusal
+from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
-from seqport.exporters.signature import Input, axis_names
 from seqport.runtime.artifact import TensorInfo
 
-# Sizes of the first dynamic axis (usually the batch) and of those after it, and by how much a length stays
-# below its axis; all different, so that an output's axis tells where its size comes from.
-_SIZES = ((3, 13, 17, 23), (5, 19, 29, 37))
-_SHORTER = 2
-# A model may need more steps than the probes have (a convolution over time): then all sizes grow.
-_SCALES = (1, 8)
 # Float32 runtimes differ by rounding; a lost length, a swapped gate or a baked state differ by far more. Half
 # precision has about three digits, and the artifact rounds at other places than the model.
 TOLERANCE = 1e-4
-_HALF_TOLERANCE = 1e-2
-
-
-# Lengths input → the axis (name, or fixed size) that bounds its values.
-Roles = Mapping[str, str | int]
+HALF_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Probe:
-    """One run: the sizes, the inputs, and what the artifact gave."""
+class Run:
+    """One probe: its sizes, its inputs, what the model gave (None: it refused them) and what the artifact gave."""
 
     sizes: dict[str, int]
     inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray] | None
     outputs: dict[str, np.ndarray]
 
 
-def probe(job: Job, example: Arrays | None) -> tuple[TensorInfo, ...]:
+@dataclass(frozen=True)
+class Measured:
+    """What the probes found.
+
+    Attributes:
+        outputs: name, element type and axes of each output, in order.
+        runs: the probes that measured them.
+        session: the artifact on ONNX Runtime.
+        draws: where the inputs came from.
+    """
+
+    outputs: tuple[TensorInfo, ...]
+    runs: tuple[Run, ...]
+    session: ort.InferenceSession
+    draws: Draws
+
+
+def probe(job: Job, example: Arrays | None) -> Measured:
     """Prove the artifact and measure its outputs.
 
-    Returns:
-        Name, element type and axes of each output, in order.
-
     Raises:
-        ExportError: ONNX Runtime cannot load or run the artifact.
+        ExportError: ONNX Runtime cannot load the artifact, or runs it at none of the probed shapes.
     """
-    roles = _lengths_roles(job)
     session = _session(job.model)
-    last: Exception | None = None
-    for scale in _SCALES:
-        try:
-            runs = [_run(job, session, roles, example, row, scale) for row in range(len(_SIZES))]
-            break
-        except _ProbeError as error:
-            last = error
-    else:
-        raise ExportError(f"the exported graph does not run at shapes that the trace never saw: {last}") from last
+    draws = Draws(job.capture.inputs, _roles(job), example or {}, job.capture.padding_values)
+    runs, scale, kind = _measured(job, session, draws)
+    if runs[0].expected is not None:
+        _check_repeats(job, runs[0])
+    for sizes in FURTHER:
+        further = _run(job, session, draws, sizes, scale, kind)
+        if isinstance(further, Run):
+            runs.append(further)
+        elif not further.by_model:
+            job.refusals.append(_unrunnable(draws.sizes(sizes, scale), further))
     for run in runs:
         _compare(job, run)
-    return tuple(
-        TensorInfo(name, array.dtype.name, _axes(name, runs, roles)) for name, array in runs[0].outputs.items()
+    measured = runs[: len(MEASURED)]
+    outputs = tuple(
+        TensorInfo(name, array.dtype.name, _axes(name, measured, draws.roles))
+        for name, array in runs[0].outputs.items()
     )
+    return Measured(outputs, tuple(measured), session, draws)
 
 
-class _ProbeError(Exception):
-    """ONNX Runtime refused a probe."""
+@dataclass(frozen=True)
+class _Refused:
+    """Inputs that the model itself does not take, or that the artifact alone does not."""
+
+    reason: str
+    by_model: bool
 
 
-def _lengths_roles(job: Job) -> Roles:
+def _measured(job: Job, session: ort.InferenceSession, draws: Draws) -> tuple[list[Run], int, str]:
+    """The probes that name axes, at the first scale and kind of values that the model takes.
+
+    Raises:
+        ExportError: the artifact runs at none of the probed shapes.
+    """
+    refused: _Refused | None = None
+    for scale, kind in tries():
+        found = [_run(job, session, draws, sizes, scale, kind) for sizes in MEASURED]
+        runs = [item for item in found if isinstance(item, Run)]
+        if len(runs) == len(found):
+            return runs, scale, kind
+        refused = refused or next(item for item in found if isinstance(item, _Refused))
+    assert refused is not None
+    if not refused.by_model:
+        raise ExportError(f"the exported graph does not run at shapes that the trace never saw: {refused.reason}")
+    job.refusals.append(
+        Refusal(
+            "the model",
+            f"refuses every input drawn for the proof ({refused.reason})",
+            "give example={name: array} with values that it takes",
+        )
+    )
+    for scale, kind in tries():
+        alone = [_run(job, session, draws, sizes, scale, kind, with_model=False) for sizes in MEASURED]
+        if all(isinstance(item, Run) for item in alone):
+            return [item for item in alone if isinstance(item, Run)], scale, kind
+    raise ExportError(f"neither the model nor the exported graph runs on inputs drawn for it: {refused.reason}")
+
+
+def _run(
+    job: Job,
+    session: ort.InferenceSession,
+    draws: Draws,
+    sizes: Sizes,
+    scale: int,
+    kind: str,
+    *,
+    with_model: bool = True,
+) -> Run | _Refused:
+    arrays = draws.arrays(sizes, scale, kind)
+    expected: dict[str, np.ndarray] | None = None
+    if with_model:
+        try:
+            # The model goes first: what it refuses (no steps left behind a slice) can end the process in ONNX Runtime.
+            expected = job.capture.reference(arrays)
+        except Exception as error:
+            return _Refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", by_model=True)
+    names = [value.name or "" for value in job.model.graph.outputs]
+    try:
+        results = session.run(names, arrays)
+    except Exception as error:
+        return _Refused(str(error).strip(), by_model=False)
+    outputs = {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
+    return Run(draws.sizes(sizes, scale), arrays, expected, outputs)
+
+
+def _roles(job: Job) -> Roles:
     """Lengths input → the axis (name, or fixed size) that its values are bounded by."""
     inputs = {item.name: item for item in job.capture.inputs}
     roles: dict[str, str | int] = {}
@@ -104,73 +173,53 @@ def _session(model: ir.Model) -> ort.InferenceSession:
         raise ExportError(f"ONNX Runtime cannot load the exported graph: {error}") from error
 
 
-def _run(
-    job: Job,
-    session: ort.InferenceSession,
-    roles: Roles,
-    example: Arrays | None,
-    row: int,
-    scale: int,
-) -> Probe:
-    names = axis_names(job.capture.inputs)
-    sizes = {name: _SIZES[row][min(i, 3)] * scale + max(0, i - 3) for i, name in enumerate(names)}
-    random = np.random.default_rng(row)
-    arrays = {
-        item.name: _lengths(item, sizes, roles[item.name], random)
-        if item.name in roles
-        else _values(item, sizes, None if example is None else example.get(item.name), random)
-        for item in job.capture.inputs
-    }
-    outputs = [value.name or "" for value in job.model.graph.outputs]
-    try:
-        results = session.run(outputs, arrays)
-    except Exception as error:
-        raise _ProbeError(str(error).strip()) from error
-    return Probe(sizes, arrays, {name: np.asarray(array) for name, array in zip(outputs, results, strict=True)})
-
-
-def _lengths(item: Input, sizes: dict[str, int], bound: str | int, random: np.random.Generator) -> np.ndarray:
-    """Lengths that fall (some models want them sorted), the longest below its axis, the shortest 1."""
-    longest = max(1, sizes[bound] - _SHORTER) if isinstance(bound, str) else bound
-    shape = item.shape(sizes)
-    values = np.sort(random.integers(1, longest + 1, shape))[::-1]
-    values[0], values[-1] = longest, 1 if len(values) > 1 else longest
-    return values.astype(item.dtype)
-
-
-def _values(item: Input, sizes: dict[str, int], example: np.ndarray | None, random: np.random.Generator) -> np.ndarray:
-    shape = item.shape(sizes)
-    if example is not None and example.size:
-        return random.choice(np.asarray(example).reshape(-1), shape).astype(item.dtype)
-    if item.dtype.startswith("float"):
-        return random.standard_normal(shape).astype(item.dtype)
-    return random.integers(0, 2, shape).astype(item.dtype)  # small: an int may be an id of a small vocabulary
-
-
-def _compare(job: Job, run: Probe) -> None:
-    """The artifact against the user's own model, on the same inputs."""
-    try:
-        reference = job.capture.reference(run.inputs)
-    except Exception:
-        # The model itself refuses the values drawn here (an id out of range, say): give an example to be proven.
+def _check_repeats(job: Job, run: Run) -> None:
+    """Refuse a model that answers otherwise when it is called again: that is in no file."""
+    again = job.capture.reference(run.inputs, again=True)
+    if run.expected is None or all(np.array_equal(again[k], v, equal_nan=True) for k, v in run.expected.items()):
         return
-    for name, expected in reference.items():
-        difference = _difference(run.outputs[name], expected)
-        if difference > (_HALF_TOLERANCE if expected.dtype == np.float16 else TOLERANCE):
-            shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
+    job.refusals.append(
+        Refusal(
+            "the model",
+            "answers otherwise when it is called again with the same inputs: it keeps a state or draws random numbers",
+            "make the state an input and an output of forward, and switch the randomness off for inference",
+        )
+    )
+
+
+def _compare(job: Job, run: Run) -> None:
+    """The artifact against the user's own model, on the same inputs."""
+    shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
+    for name, expected in (run.expected or {}).items():
+        gap = difference(run.outputs[name], expected)
+        if gap > _tolerance(job, expected):
             job.refusals.append(
                 Refusal(
                     f"output {name!r}",
-                    f"differs from the model's own by {difference:.3g} (relative to its largest value) at {shapes}",
-                    "the model does something in Python that the trace froze, or draws random numbers; "
-                    "make forward depend on its inputs alone",
+                    f"differs from the model's own by {gap:.3g} (relative to its largest value) at {shapes}",
+                    "forward does something in Python that the trace froze, such as a branch on a size",
                 )
             )
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def _unrunnable(sizes: dict[str, int], refused: _Refused) -> Refusal:
+    shapes = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+    return Refusal(
+        "the exported graph",
+        f"does not run at {shapes}, where the model does ({refused.reason})",
+        "forward does something in Python that the trace froze, such as a branch on a size",
+    )
+
+
+def _tolerance(job: Job, expected: np.ndarray) -> float:
+    """Wider where the model computes in half precision anywhere, by its outputs or its layers."""
+    half = expected.dtype == np.float16 or any("float16" in note for note in job.capture.notes)
+    return HALF_TOLERANCE if half else TOLERANCE
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value where that is above 1; infinite for another shape."""
-    if found.shape != expected.shape:
+    if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
         return float("inf")
     if not np.issubdtype(expected.dtype, np.floating):
         return float(np.any(found != expected))
@@ -182,19 +231,16 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(gap.max(initial=0.0)) / scale
 
 
-def _axes(name: str, runs: list[Probe], roles: Roles) -> tuple[str | int, ...]:
+def _axes(name: str, runs: list[Run], roles: Roles) -> tuple[str | int, ...]:
     shapes = [run.outputs[name].shape for run in runs]
     return tuple(_axis(name, i, [shape[i] for shape in shapes], runs, roles) for i in range(len(shapes[0])))
 
 
-def _axis(name: str, position: int, found: list[int], runs: list[Probe], roles: Roles) -> str | int:
+def _axis(name: str, position: int, found: list[int], runs: list[Run], roles: Roles) -> str | int:
     for axis in runs[0].sizes:
         if all(size == run.sizes[axis] for size, run in zip(found, runs, strict=True)):
             return axis
     for lengths in roles:
-        if (
-            all(size == run.inputs[lengths].max() for size, run in zip(found, runs, strict=True))
-            and len(set(found)) > 1
-        ):
+        if len(set(found)) > 1 and found == [int(run.inputs[lengths].max()) for run in runs]:
             return f"max_{lengths}"
     return found[0] if len(set(found)) == 1 else f"{name}_{position}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from seqport.exporters.passes.draws import is_per_row
 from seqport.exporters.recurrent import CELLS
 from seqport.exporters.signature import Input
 
@@ -28,12 +29,8 @@ def lengths_source(node: ir.Node, inputs: Sequence[Input]) -> str | None:
     value = node.inputs[SEQUENCE_LENS] if len(node.inputs) > SEQUENCE_LENS else None
     if value is None:
         return None
-    by_name = {item.name: item for item in inputs}
-    found = [by_name[name] for name in upstream(value) if name in by_name]
-    for item in found:
-        if len(item.axes) == 1 and item.dtype.startswith(("int", "uint")):
-            return item.name
-    return "mask"
+    names = upstream(value)
+    return next((item.name for item in inputs if item.name in names and is_per_row(item)), "mask")
 
 
 def data_sources(node: ir.Node, inputs: Sequence[Input]) -> tuple[str, ...]:

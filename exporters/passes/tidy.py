@@ -21,6 +21,7 @@ _COUNTER = re.compile(r"(__\d+)?(:\d+)?$")
 def tidy(job: Job) -> None:
     """Drop what is dead or double, then order and name what is left."""
     model = job.model
+    names = [value.name for value in model.graph.outputs]
     _make_contiguous(model.graph)
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -35,6 +36,7 @@ def tidy(job: Job) -> None:
     ):
         model = step(model).model
     job.model = model
+    _keep_outputs(model.graph, names)
     order = _canonical_order(model.graph)
     model.graph.remove(order)
     model.graph.extend(order)
@@ -49,6 +51,21 @@ def _make_contiguous(graph: ir.Graph) -> None:
             array = tensor.numpy()
             if not array.flags.c_contiguous:
                 value.const_value = ir.tensor(array.copy(order="C"), name=value.name)
+
+
+def _keep_outputs(graph: ir.Graph, names: list[str | None]) -> None:
+    """Every output is a value of its own under its own name, though two of them may have been found equal."""
+    for index, name in enumerate(names):
+        value = graph.outputs[index]
+        if value.name == name and value.producer() is not None and value not in list(graph.outputs)[:index]:
+            continue
+        own = ir.node("Identity", [value])
+        graph.append(own)
+        own.outputs[0].shape, own.outputs[0].type = value.shape, value.type
+        if value.name == name and not value.is_graph_input():
+            value.name = f"{name}.value"
+        own.outputs[0].name = name
+        graph.outputs[index] = own.outputs[0]
 
 
 def _canonical_order(graph: ir.Graph) -> list[ir.Node]:

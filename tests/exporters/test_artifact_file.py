@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from support.checks import assert_same, draw, run_file
 from support.torch_models import IDS, LENGTHS, VOCABULARY, Tagger
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqport.exporters import ExportError, Input, InputsError, export
 from seqport.runtime import Session, read_description
@@ -108,6 +110,77 @@ def test_a_failed_export_leaves_an_existing_file_alone(tagger: torch.nn.Module, 
         export(tagger, path, [IDS, LENGTHS], outputs=["logits"])
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["tagger.onnx"]
+
+
+def test_a_folder_is_no_file(tagger: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is a folder: expected the path of the file to write"):
+        export(tagger, tmp_path, [IDS, LENGTHS])
+
+
+def test_outputs_that_are_one_value_are_two_outputs(tmp_path: Path) -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = torch.nn.GRU(6, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            h = self.gru(x)[1]
+            return {"x": x, "one": h, "other": h}
+
+    artifact = export(Twice(), tmp_path / "m.onnx", [Input("x", ("batch", "seq", 6))])
+    assert [t.name for t in artifact.description.outputs] == ["x_out", "one", "other"]
+
+
+def test_two_threads_and_a_third_that_only_computes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    other, lengths = Tagger(torch.nn.GRU).eval(), torch.tensor([3, 1])
+    ids = torch.tensor([[1, 2, 3], [4, 0, 0]])
+    with torch.no_grad():
+        expected = other(ids, lengths)[0]
+    stop, failures = threading.Event(), []
+
+    def compute() -> None:
+        with torch.no_grad():
+            while not stop.is_set():
+                if not torch.equal(other(ids, lengths)[0], expected):
+                    failures.append("other answers while an export runs")
+
+    def run(index: int) -> None:
+        try:
+            export(Tagger(torch.nn.LSTM), tmp_path / f"{index}.onnx", [IDS, LENGTHS])
+        except Exception as error:
+            failures.append(repr(error))
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)] + [threading.Thread(target=compute)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[:2]:
+        thread.join()
+    stop.set()
+    threads[2].join()
+    assert not failures
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_rows_of_other_lengths_share_a_batch_only_where_that_was_proven(tmp_path: Path) -> None:
+    class Unmasked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = torch.nn.GRU(6, 5, batch_first=True)
+            self.plain = torch.nn.GRU(6, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return self.gru(packed)[1][0] + self.plain(x)[1][0]  # the second reads the padding
+
+    artifact = export(Unmasked(), tmp_path / "m.onnx", [Input("x", ("batch", "seq", 6)), LENGTHS])
+    assert [sequence.padded for sequence in artifact.description.sequences] == [False]
+    session = Session(artifact.path, provider="cpu")
+    random = np.random.default_rng(0)
+    rows = [random.standard_normal((n, 6)).astype(np.float32) for n in (5, 2, 5, 1)]
+    for row, found in zip(rows, session.predict(rows), strict=True):
+        alone = session.run({"x": row[None], "lengths": np.array([len(row)])})
+        assert_same([found["output"]], [alone["output"][0]], f"{len(row)} steps")
 
 
 def test_a_missing_folder_is_named(tagger: torch.nn.Module, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
-from support.keras_models import VOCABULARY, Row, rows
+from support.keras_models import MASK, VOCABULARY, Row, X, functional, rows
 
 from seqport.exporters import Input, export
 from seqport.exporters.arrangement import Arrangement
@@ -47,7 +48,7 @@ def test_a_kept_state_becomes_an_input_and_an_output(tmp_path: Path) -> None:
     layer = keras.layers.LSTM(4, stateful=True, return_sequences=True, name="kept")
     model = keras.Sequential([keras.Input(batch_shape=(3, None, 6), name="x"), layer])
     path = tmp_path / "model.onnx"
-    artifact = export(model, path, [Input("x", ("batch", "seq", 6))], outputs=["y"])
+    artifact = export(model, path, [Input("x", (3, "seq", 6))], outputs=["y"])  # Keras fixes its batch
     assert [t.name for t in artifact.description.inputs] == ["x", "kept_h_0", "kept_c_0"]
     assert [t.name for t in artifact.description.outputs] == ["y", "kept_h_T", "kept_c_T"]
     assert [(s.input, s.output) for s in artifact.description.states] == [
@@ -62,3 +63,15 @@ def test_a_kept_state_becomes_an_input_and_an_output(tmp_path: Path) -> None:
         found = run_file(path, {"x": x, **state})
         state = {"kept_h_0": found["kept_h_T"], "kept_c_0": found["kept_c_T"]}
         assert_same([found["y"]], [np.asarray(model(x))], f"after {steps} more steps")
+
+
+def test_a_choice_keeps_nan_out_of_the_branch_not_taken(tmp_path: Path) -> None:
+    def run(x: Any, mask: Any) -> Any:
+        kept = keras.ops.where(keras.ops.expand_dims(mask, -1), x, 0.0)
+        return keras.layers.GRU(4)(x, mask=mask), keras.ops.sum(kept, axis=1)
+
+    path = export(functional(run, X, MASK), tmp_path / "m.onnx").path
+    x = np.ones((2, 3, 6), np.float32)
+    x[0, 1:] = np.nan
+    found = run_file(path, {"x": x, "mask": np.array([[True, False, False], [True, True, True]])})
+    assert all(np.isfinite(array).all() for array in found.values())

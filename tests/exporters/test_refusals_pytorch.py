@@ -45,12 +45,32 @@ def _wrong_width(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return self.recurrent(x[..., :2])[1] + lengths.sum()
 
 
+def _branch_on_size(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    if x.size(1) > 50:
+        x = x[:, :50]
+    return self.recurrent(x)[1] + lengths.sum()
+
+
+def _branch_on_one(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    if x.size(1) == 1:
+        x = x * 2
+    return self.recurrent(x)[1] + lengths.sum()
+
+
+def _kept_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    y, self.state = self.recurrent(x, getattr(self, "state", None))
+    return y * lengths[:, None, None]
+
+
 CASES = {
     "a list of lengths": (_listed_lengths, "pack_padded_sequence: gets its lengths as a Python list"),
     "a pack made by hand": (_made_by_hand, "recurrent: gets a PackedSequence whose batch_sizes do not come from"),
     "an unrolled loop": (_unrolled, "cell: runs in a Python loop that cannot be rolled back: .*use nn.RNN"),
     "a branch on a tensor": (_python_branch, "PyTorch cannot trace the module: .*Remedy: keep forward free of"),
-    "random numbers": (_frozen_randomness, "output 'output': differs from the model's own by .* at batch="),
+    "random numbers": (_frozen_randomness, "the model: answers otherwise when it is called again .*switch the random"),
+    "a branch on a size": (_branch_on_size, r"the model: branches in Python on a size: .*size\(\)\[1\] <= 50"),
+    "a branch on one step": (_branch_on_one, "output 'output': differs from the model's own by .* at batch=1, seq=1"),
+    "a kept state": (_kept_state, "the model: answers otherwise when it is called again .*make the state an input"),
     "another input size": (_wrong_width, r"recurrent: gets input of shape .*input_size=6"),
 }
 
@@ -67,7 +87,7 @@ def test_refusal_names_layer_cause_and_remedy(name: str, tmp_path: Path) -> None
 def test_not_strict_keeps_the_break_and_records_it(tmp_path: Path) -> None:
     model = Wrapped(_frozen_randomness, recurrent=nn.GRU(FEATURES, HIDDEN, batch_first=True))
     artifact = export(model, tmp_path / "m.onnx", [X, LENGTHS], strict=False)
-    assert "differs from the model's own" in artifact.description.breaks[0]
+    assert "answers otherwise when it is called again" in artifact.description.breaks[0]
     onnx.checker.check_model(onnx.load(artifact.path), full_check=True)
 
 

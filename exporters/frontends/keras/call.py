@@ -15,11 +15,11 @@ from seqport.exporters.signature import Input
 Call = Callable[[Sequence[Any]], Any]
 
 
-def known_inputs(model: keras.Model) -> list[Input]:
+def known_inputs(model: keras.Model) -> list[list[Input]]:
     """The inputs of a Functional or built Sequential model, with named axes.
 
-    The first axis is "batch". The second is "seq" where it is dynamic in one input only; where
-    several inputs have one, each has its own ("query_seq"), for their sizes may differ.
+    The first axis is "batch". The second is "seq" where it is dynamic in one input only. Where several inputs have
+    one, their sizes may differ or be one: each has its own ("query_seq"), or else all share "seq".
 
     Raises:
         InputsError: the model does not know its inputs (a subclassed or unbuilt one).
@@ -29,6 +29,12 @@ def known_inputs(model: keras.Model) -> list[Input]:
         raise InputsError(
             f"inputs is missing, and the model {model.name!r} does not declare its own (subclassed or not built): "
             'pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
+        )
+    fixed = [t.name for t in tensors if t.shape and None not in t.shape]
+    if fixed:
+        raise InputsError(
+            f"inputs is missing, and the model {model.name!r} fixes every axis of {fixed[0]!r}, the batch too "
+            '(it was built by a call): pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
         )
     with_time = [t for t in tensors if len(t.shape) > 1 and t.shape[0] is None and t.shape[1] is None]
     found = []
@@ -44,7 +50,11 @@ def known_inputs(model: keras.Model) -> list[Input]:
             else:
                 axes.append(f"{tensor.name}_{position}")
         found.append(Input(tensor.name, tuple(axes), tensor.dtype))
-    return found
+    if len(with_time) < 2:
+        return [found]
+    own = {f"{tensor.name}_seq" for tensor in with_time}
+    shared = [Input(i.name, tuple("seq" if axis in own else axis for axis in i.axes), i.dtype) for i in found]
+    return [found, shared]
 
 
 def caller(model: keras.Model, arrangement: Arrangement) -> Call:

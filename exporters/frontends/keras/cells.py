@@ -83,7 +83,7 @@ def _kind(cell: Any) -> tuple[str, str] | None:
 
 def _activation(path: str, function: Any) -> str:
     name = getattr(function, "__name__", repr(function))
-    own = getattr(keras.activations, name, None) is function
+    own = any(getattr(home, name, None) is function for home in (keras.activations, keras.ops, tf.nn, tf.math))
     if not own or name not in _ACTIVATIONS:
         raise RefusedError(
             path,

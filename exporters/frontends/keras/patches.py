@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,9 +14,7 @@ from seqport.exporters.frontends.keras.cells import unknown_cell
 from seqport.exporters.frontends.keras.distributed import call as time_distributed
 from seqport.exporters.frontends.keras.layers import inner_loop
 from seqport.exporters.frontends.keras.stateful import KeptStates
-from seqport.exporters.frontends.patching import attribute
-
-_LOCK = threading.RLock()
+from seqport.exporters.frontends.patching import replaced
 
 
 @contextmanager
@@ -36,16 +33,16 @@ def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterato
 
         return patched
 
-    with _LOCK, ExitStack() as stack:
+    with ExitStack() as stack:
         for layer in (keras.layers.RNN, keras.layers.GRU, keras.layers.LSTM):
-            stack.enter_context(attribute(layer, "inner_loop", capture(layer.inner_loop)))
+            stack.enter_context(replaced(layer, "inner_loop", capture(layer.inner_loop)))
         for fused in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
             # On a machine with a GPU these would call cuDNN's kernels, which no ONNX operator matches.
             if hasattr(keras.layers.Bidirectional, fused):
-                stack.enter_context(attribute(keras.layers.Bidirectional, fused, lambda *_: False))
-        stack.enter_context(attribute(keras.layers.TimeDistributed, "call", time_distributed))
+                stack.enter_context(replaced(keras.layers.Bidirectional, fused, lambda *_: False))
+        stack.enter_context(replaced(keras.layers.TimeDistributed, "call", time_distributed))
         for owner in reversals.owners():
-            stack.enter_context(attribute(owner, "flip", reversals.flip(owner.flip)))
+            stack.enter_context(replaced(owner, "flip", reversals.flip(owner.flip)))
         yield
 
 

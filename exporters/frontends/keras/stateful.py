@@ -1,7 +1,7 @@
 """Layers with stateful=True: the state that Keras keeps between calls becomes inputs and outputs.
 
-A file has no memory between calls, so each state of each stateful layer is one input `<layer>_h_0` (and `<layer>_c_0`) and
-one output `<layer>_h_T` (`<layer>_c_T`) of the exported model; zeros there are a state that was reset.
+A file has no memory between calls, so each state of each stateful layer is one input `<layer>_h_0` (and
+`<layer>_c_0`) and one output `<layer>_h_T` (`<layer>_c_T`) of the exported model; zeros there are a reset state.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ class KeptStates:
 
     @contextmanager
     def run_from(self, values: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """Run the model's own layers from these states; the list holds theirs afterwards, and the model its own again."""
+        """Run the model from these states; the list holds its final ones afterwards, and the model its own again."""
         variables = [variable for _, variable in self._variables()]
-        before = [np.array(variable) for variable in variables]
+        before = [variable.numpy() for variable in variables]
         finals: list[np.ndarray] = []
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         try:
             yield finals
-            finals.extend(np.array(variable) for variable in variables)
+            finals.extend(variable.numpy() for variable in variables)
         finally:
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)

@@ -18,11 +18,12 @@ import tf2onnx
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
-from seqport.exporters.errors import ExportError, InputsError, Refusal, RefusedError
+from seqport.exporters.errors import ExportError, Refusal, RefusedError
 from seqport.exporters.frontends.keras.call import Call, caller, flatten_outputs
 from seqport.exporters.frontends.keras.layers import TOKEN_PREFIX
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
+from seqport.exporters.frontends.naming import chosen_outputs, name_interface
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
@@ -48,7 +49,7 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
     inputs = [*arrangement.inputs, *kept.inputs]
     refusals: list[Refusal] = []
     function, names = _traced(call, inputs, kept, refusals)
-    names = [*_named(names, outputs), *kept.output_names]
+    names = [*chosen_outputs(names, outputs, inputs), *kept.output_names]
     graph = _translated(function, min(opset, _NEWEST_TRANSLATED_OPSET))
     _rename(graph, inputs, names)
     return Capture(
@@ -56,7 +57,7 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
         inputs=tuple(inputs),
         convention="keras",
         source={"framework": "keras", **{p: version(p) for p in ("keras", "tensorflow", "tf2onnx")}},
-        reference=lambda arrays: _run(call, inputs, kept, names, arrays),
+        reference=lambda arrays, again=False: _run(call, inputs, kept, names, arrays, again),
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
         notes=_notes(model),
@@ -107,7 +108,7 @@ def _translated(function: Any, opset: int) -> ir.Model:
             function,
             input_signature=function.input_signature,
             opset=opset,
-            custom_op_handlers={"PyFunc": (_translate_call, [])},
+            custom_op_handlers={"PyFunc": (_translate_call, []), "SelectV2": (_translate_where, [])},
             extra_opset=[onnx.helper.make_opsetid(DOMAIN, VERSION)],
         )
     model = ir.from_proto(proto)
@@ -139,12 +140,9 @@ def _translate_call(context: Any, node: Any, _name: str, _args: Any) -> None:
         node.set_attr(attribute, value)
 
 
-def _named(found: list[str], wanted: Sequence[str] | None) -> list[str]:
-    if wanted is None:
-        return found
-    if len(wanted) != len(found):
-        raise InputsError(f"outputs names {len(wanted)} outputs {list(wanted)}, and the model gives {len(found)}")
-    return list(wanted)
+def _translate_where(_context: Any, node: Any, _name: str, _args: Any) -> None:
+    """ONNX's own choice; tf2onnx writes `c * x + (1 - c) * y`, where NaN in the branch not taken reaches the result."""
+    node.type = "Where"
 
 
 def _rename(graph: ir.Model, inputs: Sequence[Input], names: Sequence[str]) -> None:
@@ -152,12 +150,9 @@ def _rename(graph: ir.Model, inputs: Sequence[Input], names: Sequence[str]) -> N
     by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
     values = [by_name.get(_plain("in", i)) or ir.Value(name=item.name) for i, item in enumerate(inputs)]
     ordered = [by_name[_plain("out", i)] for i in range(len(names))]
-    for value, item in zip(values, inputs, strict=True):
-        value.name = item.name
-    for value, name in zip(ordered, names, strict=True):
-        value.name = name
     graph.graph.inputs[:] = values
     graph.graph.outputs[:] = ordered
+    name_interface(graph.graph, inputs, names)
 
 
 def _plain(kind: str, index: int) -> str:
@@ -165,10 +160,12 @@ def _plain(kind: str, index: int) -> str:
 
 
 def _run(
-    call: Call, inputs: Sequence[Input], kept: KeptStates, names: Sequence[str], arrays: Arrays
+    call: Call, inputs: Sequence[Input], kept: KeptStates, names: Sequence[str], arrays: Arrays, again: bool
 ) -> dict[str, np.ndarray]:
     values = [tf.constant(arrays[item.name]) for item in inputs]
     own = len(inputs) - len(kept.inputs)
+    if again and not kept.layers:
+        call(values[:own])
     with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
         _, leaves = flatten_outputs(call(values[:own]))
     return {name: np.asarray(leaf) for name, leaf in zip(names, [*leaves, *finals], strict=True)}

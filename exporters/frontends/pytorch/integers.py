@@ -40,12 +40,16 @@ class _Int(metaclass=_Meta):
 
 
 @contextmanager
-def integers_symbolic(model: nn.Module) -> Iterator[None]:
-    """Within this block `int` in the files of the model's own classes keeps symbolic sizes symbolic."""
-    names = {type(module).__module__ for module in model.modules()}
+def integers_symbolic(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within this block `int` in the files of the model's own classes keeps symbolic sizes symbolic, where wanted.
+
+    PyTorch does not take it for a dtype (`dtype=int`), so it is wanted only where a trace without it failed.
+    """
+    modules = list(model.modules()) if wanted else []
+    names = {base.__module__ for module in modules for base in type(module).__mro__ if base is not object}
     with ExitStack() as stack:
         for name in sorted(names):
             own = sys.modules.get(name)
-            if own is not None and name.partition(".")[0] != "torch":
+            if own is not None and name.partition(".")[0] not in ("torch", "builtins", "typing", "abc"):
                 stack.enter_context(attribute(own, "int", _Int))
         yield

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from seqport.exporters.errors import RefusedError
-from seqport.exporters.frontends.patching import attribute
+from seqport.exporters.frontends.patching import replaced
 
 
 class TracedNumbers:
@@ -46,7 +46,7 @@ def numbers_traced() -> Iterator[None]:
     with ExitStack() as stack:
         for owner in (torch.Tensor, FakeTensor, FunctionalTensor):
             for name in ("tolist", "numpy"):
-                stack.enter_context(attribute(owner, name, _traced(getattr(owner, name))))
+                stack.enter_context(replaced(owner, name, _traced(getattr(owner, name))))
         yield
 
 

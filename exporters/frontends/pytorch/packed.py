@@ -180,6 +180,8 @@ def pad(sequence: PackedSequence, batch_first: bool, padding_value: float, total
     padded, origin = packed.padded, packed.origin
     if padding_value != 0 or not packed.zero_padded:
         padded = torch.where(_over(origin.mask, padded), padded, padding_value)
+    if isinstance(total_length, Tensor):
+        total_length = total_length.item()
     if total_length is None:
         padded = padded[: max_length(origin.lengths, origin.seq)]
     elif not _same_size(total_length, origin.seq):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ from torch.utils import _pytree as pytree
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError, RefusedError
+from seqport.exporters.frontends.naming import chosen_outputs, name_interface
 from seqport.exporters.frontends.pytorch.arguments import arrangements
 from seqport.exporters.frontends.pytorch.cells import has_cells
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
+from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.signature import Input, axis_names
 
 # torch.onnx translates to this opset; the passes convert from it to the one asked for.
@@ -31,6 +34,9 @@ _TRACED_OPSET = 18
 _FIRST_SIZE = 19
 # Operators whose result holds a size that may have been traced.
 _OF_SIZES = frozenset({"Range", "Expand", "ConstantOfShape"})
+# A guard of torch.export that bounds one size from above: "L['x'].size()[1] <= 50". A bound from below may be no
+# branch but what an operator needs (a convolution its kernel); the probe tells those apart.
+_BOUND = re.compile(r"L(?P<name>(?:\[[^]]+\])+)\.size\(\)\[(?P<axis>\d+)\] <=? (?P<bound>\d+)")
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
@@ -44,23 +50,20 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
     """
     model = _unwrapped(model)
     inputs = arrangement.inputs
-    with _inference(model), _quiet():
+    with untouched(model), _quiet():
         program, arrangement = _export(model, arrangement)
         fixed = _fixed_axes(program, inputs)
         if fixed and not has_cells(model):
             raise _fixed(fixed)
-        names = _output_names(program, outputs)
+        names = _output_names(program, outputs, inputs)
         graph = _translate(program, folded=not fixed)
-    for value, item in zip(graph.graph.inputs, inputs, strict=True):
-        value.name = item.name
-    for value, name in zip(graph.graph.outputs, names, strict=True):
-        value.name = name
+    name_interface(graph.graph, inputs, names)
     return Capture(
         model=graph,
         inputs=tuple(inputs),
         convention="pytorch",
         source={"framework": "pytorch", "torch": torch.__version__},
-        reference=lambda arrays: _run(model, arrangement, names, arrays),
+        reference=lambda arrays, again=False: _run(model, arrangement, names, arrays, again),
         fixed_axes={axis: size for axis, (_, size) in fixed.items()},
         notes=_notes(model),
     )
@@ -97,25 +100,40 @@ def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.Ex
     """The traced program, and the arrangement of inputs that the module's forward took."""
     inputs = arrangement.inputs
     sizes = _traced_sizes(model, inputs)
-    device = _device(model)
-    example = [torch.zeros(i.shape(sizes), dtype=getattr(torch, i.dtype), device=device) for i in inputs]
+    example = [torch.zeros(i.shape(sizes), dtype=getattr(torch, i.dtype), device=_device(model)) for i in inputs]
     shapes = [dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs]
     failure: Exception | None = None
     for candidate in arrangements(model, arrangement):
-        try:
-            with recurrent_layers_whole(model):
-                program = torch.export.export(
-                    model,
-                    candidate.arguments(example),
-                    dynamic_shapes=_by_position(model, candidate.arguments(shapes)),
-                    strict=False,
-                )
-        except Exception as error:
-            failure = failure or error
-        else:
-            return program, candidate
+        for symbolic_int in (False, True):
+            try:
+                with recurrent_layers_whole(model, symbolic_int=symbolic_int):
+                    program = torch.export.export(
+                        model,
+                        candidate.arguments(example),
+                        dynamic_shapes=_by_position(model, candidate.arguments(shapes)),
+                        strict=False,
+                    )
+                _require_no_branch(program)
+                if _fixed_axes(program, inputs) and not symbolic_int and not has_cells(model):
+                    continue  # int(x.size(1)) may have done that
+            except Exception as error:
+                failure = failure or error
+            else:
+                return program, candidate
     assert failure is not None
     raise _explained(failure, inputs) from failure
+
+
+def _require_no_branch(program: torch.export.ExportedProgram) -> None:
+    """Refuse a trace that took one side of a Python branch on a size."""
+    for guard in getattr(program, "_guards_code", None) or ():
+        match = _BOUND.fullmatch(guard)
+        if match:
+            raise RefusedError(
+                "the model",
+                f"branches in Python on a size: its trace holds only where {guard}",
+                "write it with tensor operations (x[:, :50] takes what is there and needs no branch)",
+            )
 
 
 def _traced_sizes(model: nn.Module, inputs: Sequence[Input]) -> dict[str, int]:
@@ -148,7 +166,7 @@ def _explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
             return seen
         seen = seen.__cause__ or seen.__context__
     reason = str(error).strip().split("\n\n")[0]
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError) and "argument" in reason:
         names = ", ".join(item.name for item in inputs)
         return InputsError(f"forward does not take the declared inputs ({names}): {reason}")
     return ExportError(
@@ -183,17 +201,15 @@ def _fixed(axes: Mapping[str, tuple[str, int]]) -> RefusedError:
     )
 
 
-def _output_names(program: torch.export.ExportedProgram, outputs: Sequence[str] | None) -> list[str]:
+def _output_names(
+    program: torch.export.ExportedProgram, outputs: Sequence[str] | None, inputs: Sequence[Input]
+) -> list[str]:
     spec = program.call_spec.out_spec
     assert spec is not None
-    paths = [path for path, _ in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))[0]]
-    if outputs is not None:
-        if len(outputs) != len(paths):
-            raise InputsError(f"outputs names {len(outputs)} outputs {list(outputs)}, and forward gives {len(paths)}")
-        return list(outputs)
-    if len(paths) == 1 and not paths[0]:
-        return ["output"]
-    return [_path_name(path) for path in paths]
+    leaves = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    paths = [path for path, _ in pytree.tree_flatten_with_path(leaves)[0]]
+    found = ["output"] if len(paths) == 1 and not paths[0] else [_path_name(path) for path in paths]
+    return chosen_outputs(found, outputs, inputs)
 
 
 def _path_name(path: Sequence[Any]) -> str:
@@ -221,23 +237,14 @@ def _translate(program: torch.export.ExportedProgram, *, folded: bool) -> ir.Mod
     return onnx_program.model
 
 
-def _run(model: nn.Module, arrangement: Arrangement, names: Sequence[str], arrays: Arrays) -> dict[str, np.ndarray]:
-    with _inference(model), torch.no_grad():
+def _run(
+    model: nn.Module, arrangement: Arrangement, names: Sequence[str], arrays: Arrays, again: bool
+) -> dict[str, np.ndarray]:
+    with untouched(model), torch.no_grad():
         tensors = [torch.from_numpy(np.array(arrays[item.name])).to(_device(model)) for item in arrangement.inputs]
-        leaves = pytree.tree_leaves(model(*arrangement.arguments(tensors)))
+        results = [model(*arrangement.arguments(tensors)) for _ in range(1 + again)]
+    leaves = [leaf for leaf in pytree.tree_leaves(results[-1]) if leaf is not None]
     return {name: leaf.cpu().numpy() for name, leaf in zip(names, leaves, strict=True)}
-
-
-@contextmanager
-def _inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every submodule, each put back as it was."""
-    modes: Mapping[nn.Module, bool] = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+# Every target is self-contained: on a fresh clone, `make parity` sets up, exports and proves.
+
+PYTHON ?= python3.11
+# onnxruntime-gpu serves the CPU too, but exists for Linux on x86-64 only; ORT=cpu chooses the smaller package.
+ORT ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),gpu,cpu)
+BIN := .venv/bin
+INSTALLED := .venv/.installed-$(ORT)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup export parity test bench lint clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
+
+setup: $(INSTALLED) ## create .venv and install everything into it (ORT=cpu: without CUDA)
+
+export: $(INSTALLED) ## export the zoo from PyTorch and Keras to build/, with the time of each export
+	$(BIN)/seqport export
+
+parity: $(INSTALLED) ## export the zoo and prove that all runtimes give the same answers
+	$(BIN)/seqport parity
+
+# By file, because the costly fixtures are a file's: what one process exported the other need not.
+test: $(INSTALLED) ## run the tests, in two processes
+	$(BIN)/pytest -n 2 --dist loadfile
+
+bench: $(INSTALLED) ## time the artifacts beside ONNX Runtime's own call, PyTorch and Keras
+	$(BIN)/seqport bench
+
+lint: $(INSTALLED) ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that nothing else chooses its version. Either package of ONNX Runtime goes before
+# the wanted one comes: both at once overwrite each other's files.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install 'torch==2.13.*'
+	$(BIN)/pip uninstall --yes onnxruntime onnxruntime-gpu
+	$(BIN)/pip install --editable '.[dev,$(ORT)]'
+	rm -f .venv/.installed-*
+	touch $@

@@ -1,0 +1,124 @@
+"""Inputs to probe an artifact with: sizes that no trace saw, and values that a model is likely to take.
+
+Needs: the declared inputs, and which of them hold lengths. Guarantees: the same draws for the same model; lengths
+between 1 and a bound below their axis, so that an axis cut to the longest row shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from seqport.exporters.capture import Arrays
+from seqport.exporters.signature import Input, axis_names
+
+# Lengths input → the axis (name, or fixed size) that bounds its values.
+Roles = Mapping[str, str | int]
+
+
+class Sizes(NamedTuple):
+    """One probe's sizes: of the first dynamic axis (usually the batch), of those after it, and the lengths'."""
+
+    axes: tuple[int, ...]
+    shorter: int  # by how much the longest row stays below its axis
+    ordered: bool  # rows fall in length, as some models want them
+
+
+# All sizes differ, so that an output's axis tells where its size comes from.
+MEASURED = (Sizes((3, 13, 17, 23), 5, True), Sizes((5, 19, 29, 37), 7, True))
+# A single row of a single step; and even sizes, rows in any order, the longest as long as the axis.
+FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False))
+# A model may need more steps than that (a convolution over time): then all sizes grow.
+SCALES = (1, 8)
+# Ways to draw values, the likeliest first; a model that refuses one may take another.
+KINDS = ("usual", "ones", "short")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws inputs of one model.
+
+    Attributes:
+        inputs: the declared inputs.
+        roles: which of them hold lengths, and of which axis.
+        example: the user's own values by name, which are drawn from where they are given.
+        padding: name → the value that the model itself masks.
+    """
+
+    inputs: Sequence[Input]
+    roles: Roles
+    example: Arrays
+    padding: Mapping[str, float]
+
+    def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
+        """Every dynamic axis's size."""
+        return {
+            name: sizes.axes[min(i, 3)] * (scale if min(sizes.axes) > 1 else 1) + max(0, i - 3)
+            for i, name in enumerate(axis_names(self.inputs))
+        }
+
+    def arrays(self, sizes: Sizes, scale: int, kind: str) -> dict[str, np.ndarray]:
+        """One array an input."""
+        random = np.random.default_rng(sum(sizes.axes))
+        found = self.sizes(sizes, scale)
+        return {item.name: self._array(item, sizes, found, kind, random) for item in self.inputs}
+
+    def _array(
+        self, item: Input, sizes: Sizes, found: dict[str, int], kind: str, random: np.random.Generator
+    ) -> np.ndarray:
+        shape = item.shape(found)
+        bound = self._bound(item, found)
+        if item.name in self.example:
+            values = random.choice(np.asarray(self.example[item.name]).reshape(-1), shape)
+            return (values if bound is None else np.minimum(values, bound)).astype(item.dtype)
+        if bound is not None:
+            return _lengths(shape, bound, sizes, kind, random).astype(item.dtype)
+        if item.dtype == "bool" or (kind == "ones" and item.dtype.startswith("float") and len(shape) == 2):
+            return _mask(shape, kind, random).astype(item.dtype)
+        if not item.dtype.startswith("float"):
+            # Small: an int may be an id of a small vocabulary.
+            return (np.ones(shape) if kind == "ones" else random.integers(0, 2, shape)).astype(item.dtype)
+        values = random.standard_normal(shape)
+        if item.name in self.padding and values.ndim >= 3:
+            values[random.random(shape[:2]) < 0.3] = self.padding[item.name]
+        return values.astype(item.dtype)
+
+    def _bound(self, item: Input, found: dict[str, int]) -> int | None:
+        """The largest length, for an input of lengths; or of what looks like lengths, one int a row."""
+        axis = self.roles.get(item.name)
+        if axis is not None:
+            return found[axis] if isinstance(axis, str) else axis
+        if not is_per_row(item) or not item.dtype.startswith("int"):
+            return None
+        others = [found[a] for other in self.inputs for a in other.axes[1:] if isinstance(a, str) and a != item.axes[0]]
+        return min(others, default=None)
+
+
+def is_per_row(item: Input) -> bool:
+    """Whether an input holds one value a row."""
+    return len(item.axes) >= 1 and all(axis == 1 for axis in item.axes[1:])
+
+
+def tries() -> Iterator[tuple[int, str]]:
+    """Scales and kinds, in the order in which they are tried."""
+    return ((scale, kind) for scale in SCALES for kind in KINDS)
+
+
+def _lengths(shape: tuple[int, ...], bound: int, sizes: Sizes, kind: str, random: np.random.Generator) -> np.ndarray:
+    longest = max(1, bound // 4 if kind == "short" else bound - sizes.shorter)
+    values = np.sort(random.integers(1, longest + 1, shape[0]))[::-1].copy()
+    values[0] = longest
+    if len(values) > 1:
+        values[-1] = 1
+    return (values if sizes.ordered else random.permutation(values)).reshape(shape)
+
+
+def _mask(shape: tuple[int, ...], kind: str, random: np.random.Generator) -> np.ndarray:
+    """Any mask; or one that only says which steps come before a length."""
+    if kind == "usual" or len(shape) < 2:
+        return random.random(shape) < 0.6
+    lengths = random.integers(1, shape[1] + 1, (shape[0], 1))
+    return np.broadcast_to((np.arange(shape[1]) < lengths).reshape(*shape[:2], *[1] * (len(shape) - 2)), shape)
