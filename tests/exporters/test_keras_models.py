@@ -14,7 +14,7 @@ from support.keras_models import MASK, VOCABULARY, Row, X, functional, rows
 
 from seqport.exporters import Input, export
 from seqport.exporters.arrangement import Arrangement
-from seqport.exporters.frontends.keras.call import caller, flatten_outputs
+from seqport.exporters.frontends.keras.call import callers, flatten_outputs
 
 ROWS = rows()
 
@@ -23,7 +23,7 @@ ROWS = rows()
 def test_exported_model_gives_keras_answers(row: Row, tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     model = row.make()
-    call = caller(model, Arrangement(row.inputs))
+    call = callers(model, Arrangement(row.inputs))[0]
     if model.built:
         _disturb(model)  # zero biases would hide a bias in the wrong place
     path = tmp_path / "model.onnx"
@@ -75,3 +75,22 @@ def test_a_choice_keeps_nan_out_of_the_branch_not_taken(tmp_path: Path) -> None:
     x[0, 1:] = np.nan
     found = run_file(path, {"x": x, "mask": np.array([[True, False, False], [True, True, True]])})
     assert all(np.isfinite(array).all() for array in found.values())
+
+
+class _TakesOne(keras.Model):
+    """A subclassed model whose first argument holds all inputs."""
+
+    def __init__(self, pick: Any) -> None:
+        super().__init__()
+        self.recurrent = keras.layers.GRU(4)
+        self.pick = pick
+
+    def call(self, inputs: Any, scale: float = 2.0) -> Any:
+        x, mask = self.pick(inputs)
+        return self.recurrent(x, mask=mask) * scale
+
+
+@pytest.mark.parametrize("pick", [lambda i: (i["x"], i["mask"]), lambda i: (i[0], i[1])], ids=["dict", "list"])
+def test_a_subclassed_model_may_take_its_inputs_in_one(pick: Any, tmp_path: Path) -> None:
+    artifact = export(_TakesOne(pick), tmp_path / "m.onnx", [X, MASK])
+    assert artifact.description.recurrent[0].lengths == "mask"

@@ -82,6 +82,18 @@ class Subclassed(keras.Model):
         return self.head(self.second(self.first(self.embedding(ids), mask=mask), mask=mask))
 
 
+class SubclassedWithMask(keras.Model):
+    """A mask by Keras's own name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.supports_masking = True
+        self.recurrent = layers.LSTM(HIDDEN, return_sequences=True)
+
+    def call(self, x: Any, mask: Any = None) -> Any:
+        return self.recurrent(x, mask=mask)
+
+
 class Nested(layers.Layer):
     """A recurrent layer inside a user's layer."""
 
@@ -247,6 +259,7 @@ def rows() -> list[Row]:
         Row("float64", lambda: _of_precision("float64"), (X, MASK)),
         Row("unrolled", _unrolled, (Input("x", ("batch", 9, FEATURES)),)),
         Row("subclassed", Subclassed, (IDS, LENGTHS)),
+        Row("subclassed-with-mask", SubclassedWithMask, (X, MASK)),
         Row("nested", lambda: _masked(Nested), (IDS,)),
         Row(
             "rnn-over-cell", lambda: _masked(lambda: layers.RNN(layers.LSTMCell(HIDDEN), return_sequences=True)), (IDS,)

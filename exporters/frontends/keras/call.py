@@ -57,27 +57,44 @@ def known_inputs(model: keras.Model) -> list[list[Input]]:
     return [found, shared]
 
 
-def caller(model: keras.Model, arrangement: Arrangement) -> Call:
-    """A function of one tensor an input, in the declared order, that calls the model for inference.
+def callers(model: keras.Model, arrangement: Arrangement) -> list[Call]:
+    """Functions of one tensor an input, in the declared order, that call the model for inference.
+
+    A Functional model says in which structure it takes its inputs. A subclassed one does not: where its `call` has a
+    parameter of each input's name they go there; else its first parameter may be a list or a dict of them, or they
+    may be its parameters in order. Which, only a trace can tell.
 
     Raises:
         InputsError: the model takes another number of inputs.
     """
     tensors, inputs = _declared(model), arrangement.inputs
     if not arrangement.is_flat:
-        return lambda values: model(*arrangement.arguments(values), training=False)
+        return [lambda values: model(*arrangement.arguments(values), training=False)]
     if tensors is not None:
-        return _declared_caller(model, tensors, inputs)
+        return [_declared_caller(model, tensors, inputs)]
+    names = [item.name for item in inputs]
+    parameters = _parameters(model)
+    if len(inputs) > 1 and set(names) <= set(parameters) and parameters[0] in names:
+        return [lambda values: _by_name(model, parameters[0], dict(zip(names, values, strict=True)))]
     if len(inputs) == 1:
-        return lambda values: model(values[0], training=False)
-    parameters = [
-        p.name
-        for p in inspect.signature(model.call).parameters.values()
-        if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in ("training", "mask")
+        return [lambda values: model(values[0], training=False)]
+    spread: list[Call] = [lambda values: model(*values, training=False)] if len(parameters) >= len(inputs) else []
+    return [
+        *spread,
+        lambda values: model(list(values), training=False),
+        lambda values: model(dict(zip(names, values, strict=True)), training=False),
     ]
-    if len(parameters) >= len(inputs):
-        return lambda values: model(*values, training=False)
-    return lambda values: model(list(values), training=False)
+
+
+def _parameters(model: keras.Model) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(model.call).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds and p.name != "training"]
+
+
+def _by_name(model: keras.Model, first: str, values: dict[str, Any]) -> Any:
+    """Keras wants the first argument by position."""
+    return model(values.pop(first), **values, training=False)
 
 
 def _declared_caller(model: keras.Model, tensors: Sequence[Any], inputs: Sequence[Input]) -> Call:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src import backend
 
 from seqport.exporters.errors import Refusal
 from seqport.exporters.frontends.keras.cells import unknown_cell
@@ -41,6 +42,7 @@ def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterato
             if hasattr(keras.layers.Bidirectional, fused):
                 stack.enter_context(replaced(keras.layers.Bidirectional, fused, lambda *_: False))
         stack.enter_context(replaced(keras.layers.TimeDistributed, "call", time_distributed))
+        stack.enter_context(replaced(backend.numpy, "argmax", _argmax))
         for owner in reversals.owners():
             stack.enter_context(replaced(owner, "flip", reversals.flip(owner.flip)))
         yield
@@ -77,6 +79,14 @@ class _Reversals:
         from keras.src import ops
 
         return [ops]
+
+
+def _argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """`keras.ops.argmax` without the bit tricks that its TensorFlow form plays for negative zeros."""
+    if axis is None:
+        x, axis = tf.reshape(x, [-1]), 0
+    found = tf.argmax(x, axis, output_type=tf.int32)
+    return tf.expand_dims(found, axis) if keepdims else found
 
 
 def _custom_cell(layer: Any, cell: str) -> Refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,7 +20,7 @@ import tf2onnx
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, Refusal, RefusedError
-from seqport.exporters.frontends.keras.call import Call, caller, flatten_outputs
+from seqport.exporters.frontends.keras.call import Call, callers, flatten_outputs
 from seqport.exporters.frontends.keras.layers import TOKEN_PREFIX
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
@@ -44,11 +45,10 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
             f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
             "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
         )
-    call = caller(model, arrangement)
     kept = KeptStates(model, arrangement.inputs[0].axes[0])
     inputs = [*arrangement.inputs, *kept.inputs]
     refusals: list[Refusal] = []
-    function, names = _traced(call, inputs, kept, refusals)
+    call, function, names = _traced(callers(model, arrangement), inputs, kept, refusals)
     names = [*chosen_outputs(names, outputs, inputs), *kept.output_names]
     graph = _translated(function, min(opset, _NEWEST_TRANSLATED_OPSET))
     _rename(graph, inputs, names)
@@ -64,9 +64,28 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
     )
 
 
-def _traced(call: Call, inputs: Sequence[Input], kept: KeptStates, refusals: list[Refusal]) -> tuple[Any, list[str]]:
-    """The model as a tf.function of plainly named inputs and outputs, and the model's own output names."""
-    names: list[str] = []
+def _traced(
+    calls: Sequence[Call], inputs: Sequence[Input], kept: KeptStates, refusals: list[Refusal]
+) -> tuple[Call, Any, list[str]]:
+    """The way to call the model that traces, the traced tf.function, and the model's own output names."""
+    failure: Exception | None = None
+    for call in calls:
+        names: list[str] = []
+        function = _function(call, inputs, kept, names)
+        try:
+            with _quiet(), recurrent_layers_whole(refusals, kept):
+                function.get_concrete_function()
+        except Exception as error:
+            failure = failure or error
+            refusals.clear()
+        else:
+            return call, function, names
+    assert failure is not None
+    raise _explained(failure) from failure
+
+
+def _function(call: Call, inputs: Sequence[Input], kept: KeptStates, names: list[str]) -> Any:
+    """The model as a tf.function of plainly named inputs and outputs; tracing it fills in the model's own names."""
     own = len(inputs) - len(kept.inputs)
 
     def flat(*values: Any) -> dict[str, Any]:
@@ -80,13 +99,7 @@ def _traced(call: Call, inputs: Sequence[Input], kept: KeptStates, refusals: lis
         tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=_plain("in", i))
         for i, item in enumerate(inputs)
     ]
-    function = tf.function(flat, input_signature=signature, autograph=False)
-    try:
-        with recurrent_layers_whole(refusals, kept):
-            function.get_concrete_function()
-    except Exception as error:
-        raise _explained(error) from error
-    return function, names
+    return tf.function(flat, input_signature=signature, autograph=False)
 
 
 def _explained(error: BaseException) -> ExportError:
@@ -191,14 +204,16 @@ def _padding_values(model: keras.Model, inputs: Sequence[Input]) -> dict[str, fl
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence tf2onnx's progress, and what TensorFlow says of devices that it does not have."""
+    """Silence tf2onnx's progress, and what TensorFlow and Keras say that concerns no export."""
     levels = {"tf2onnx": logging.CRITICAL, "tensorflow": logging.ERROR}
     loggers = {logging.getLogger(name): level for name, level in levels.items()}
     before = {logger: logger.level for logger in loggers}
     try:
         for logger, level in loggers.items():
             logger.setLevel(level)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in before.items():
             logger.setLevel(level)
