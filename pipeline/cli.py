@@ -125,17 +125,31 @@ def bench(names: Models = None, folder: Folder = Path("build"), as_json: Json = 
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artifact.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any ONNX file.")],
     as_json: Json = None,
 ) -> None:
-    """Say what an artifact takes and gives, where its lengths go, and where it came from."""
-    from seqport.pipeline.summary import describe_lines
-    from seqport.runtime import read_description
+    """Say what an ONNX file takes and gives, where its lengths go, what breaks the contract, what CUDA cannot run."""
+    from dataclasses import asdict
 
-    description = read_description(file)
+    from seqport.exporters.examine import examine
+    from seqport.pipeline.summary import describe_lines
+
+    found = examine(file)
     if as_json != "-":
-        print(*describe_lines(file, description), sep="\n")
-    _write_json(as_json, json.loads(description.to_json()))
+        print(*describe_lines(file, found), sep="\n")
+    _write_json(as_json, asdict(found))
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any ONNX file.")]) -> None:
+    """Exit with 1 where an ONNX file breaks the contract: loops, fixed axes or states, lengths that do not arrive."""
+    from seqport.exporters.examine import examine
+
+    found = examine(file)
+    breaks = [*map(str, found.breaks), *(found.description.breaks if found.description else ())]
+    print(*(breaks or [f"{file}: keeps the contract, {len(found.recurrent)} native recurrent nodes"]), sep="\n")
+    if breaks:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from seqport.exporters.examine import Findings
 from seqport.runtime import Description, RecurrentInfo, SequenceInfo, TensorInfo
 
 
-def describe_lines(path: Path, description: Description) -> Iterator[str]:
-    """The lines of `seqport inspect`."""
-    versions = ", ".join(f"{name} {version}" for name, version in description.source.items() if name != "framework")
-    framework = description.source.get("framework", "an unknown framework")
-    yield f"{path}: from {framework}, opset {description.opset}, {path.stat().st_size / 1000:.0f} kB"
+def describe_lines(path: Path, found: Findings) -> Iterator[str]:
+    """The lines of `seqport inspect`, for any ONNX file; what only seqport writes is left out where it is missing."""
+    description = found.description
+    framework = "an unknown exporter" if description is None else description.source.get("framework", "?")
+    yield f"{path}: from {framework}, opset {found.opset}, {path.stat().st_size / 1000:.0f} kB"
     yield "inputs"
-    yield from map(_tensor, description.inputs)
+    yield from map(_tensor, found.inputs)
     yield "outputs"
-    yield from map(_tensor, description.outputs)
-    yield "sequences"
-    yield from map(_sequence, description.sequences)
+    yield from map(_tensor, found.outputs)
+    yield "recurrent nodes" if found.recurrent else "no recurrent nodes"
+    yield from map(_recurrent, found.recurrent if description is None else description.recurrent)
+    if description is not None:
+        yield from _own_words(description)
+    yield from (f"CUDA leaves to the CPU: {reason}" for reason in found.cuda)
+    yield from (f"breaks the contract: {reason}" for reason in found.breaks)
+    yield from (f"breaks the contract, as exported: {reason}" for reason in (description.breaks if description else ()))
+
+
+def _own_words(description: Description) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in description.source.items() if name != "framework")
+    if description.sequences:
+        yield "sequences"
+        yield from map(_sequence, description.sequences)
     if description.states:
         yield "states"
         yield from (f"  {state.output} goes back in as {state.input}" for state in description.states)
-    yield "recurrent nodes"
-    yield from map(_recurrent, description.recurrent)
     yield f"padding convention  {description.convention}"
     yield f"made with           {versions}"
     yield f"weights' sha256     {description.weights_sha256}"
     yield from (f"proof: {name}      {value}" for name, value in description.proof.items())
-    yield from (f"breaks the contract: {reason}" for reason in description.breaks)
+    yield from (f"note: {note}" for note in description.notes)
 
 
 def _tensor(tensor: TensorInfo) -> str:
@@ -38,7 +49,8 @@ def _tensor(tensor: TensorInfo) -> str:
 def _sequence(sequence: SequenceInfo) -> str:
     counted = f"counted by {sequence.lengths}" if sequence.lengths else "masked by the values themselves"
     along = ", ".join([*sequence.inputs, *sequence.outputs])
-    return f"  {along} along {sequence.axis}, {counted}, padded with {sequence.padding_value:g}"
+    batched = f"padded with {sequence.padding_value:g}" if sequence.padded else "batched with rows of equal length only"
+    return f"  {along} along {sequence.axis}, {counted}, {batched}"
 
 
 def _recurrent(node: RecurrentInfo) -> str:

@@ -17,7 +17,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] - 
 
 
 def test_the_commands():
-    assert set(COMMANDS) == {"train", "export", "parity", "bench", "inspect", "run"}
+    assert set(COMMANDS) == {"train", "export", "parity", "bench", "inspect", "check", "run"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -80,21 +80,33 @@ def test_inspect_says_what_the_file_says(seqport, folder, strict_json):
     ):
         assert line in out
     code, out, _ = seqport("inspect", path, "--json", "-")
-    assert code == 0 and strict_json(out)["states"][0] == {"input": "h_0", "output": "h_T"}
+    assert code == 0 and strict_json(out)["description"]["states"][0] == {"input": "h_0", "output": "h_T"}
 
 
-def test_inspect_explains_a_bad_file(seqport, folder, tmp_path):
-    plain = onnx.load(folder / "rescale.keras.onnx")
-    del plain.metadata_props[:]
-    onnx.save(plain, tmp_path / "plain.onnx")
+def test_inspect_explains_a_bad_file(seqport, tmp_path):
     (tmp_path / "text.onnx").write_text("not onnx")
     for name, said in {
         "none.onnx": "none.onnx does not exist",
         "text.onnx": "text.onnx (8 bytes) is no ONNX model",
-        "plain.onnx": "plain.onnx is an ONNX model without seqport's metadata",
     }.items():
         code, out, err = seqport("inspect", tmp_path / name)
         assert (code, out) == (1, "") and err.startswith("seqport: ") and said in err and err.count("\n") == 1
+
+
+def test_inspect_and_check_take_any_onnx_file(seqport, folder, tmp_path):
+    plain = onnx.load(folder / "rescale.keras.onnx")
+    del plain.metadata_props[:]
+    path = tmp_path / "plain.onnx"
+    onnx.save(plain, path)
+    code, out, _ = seqport("inspect", path)
+    assert code == 0 and "from an unknown exporter" in out and "RNN forward, 32 units" in out
+    assert seqport("check", path)[0] == 0
+    for value in plain.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_value = dim.dim_value or 1
+    onnx.save(plain, path)
+    code, out, _ = seqport("check", path)
+    assert code == 1 and "the inputs: have no dynamic axis" in out
 
 
 def test_run_prints_and_writes_the_outputs(seqport, folder, tmp_path):
