@@ -66,8 +66,6 @@ def _axes_as_attribute(node: ir.Node) -> None:
         return
     axes = constant(given)
     if axes is None:
-        raise ExportError(
-            f"{node.op_type} {node.name!r} computes its axes, as it may since opset 18. {_REMEDY}"
-        )
+        raise ExportError(f"{node.op_type} {node.name!r} computes its axes, as it may since opset 18. {_REMEDY}")
     node.resize_inputs(1)
     node.attributes["axes"] = ir.AttrInt64s("axes", axes.reshape(-1).tolist())
