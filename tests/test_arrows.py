@@ -37,6 +37,7 @@ OF_A_FRAMEWORK = (
     "models/zoo/train.py",
     "exporters/frontends/pytorch/",
     "exporters/frontends/keras/",
+    "exporters/frontends/tensorflow/",
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from seqport.exporters.arrangement import Arrangement
@@ -36,20 +38,48 @@ def frontend_for(model: Any) -> Frontend:
     Raises:
         ExportError: no frontend does.
     """
+    if isinstance(model, (str, os.PathLike)):
+        return _frontend_for_path(Path(model))
     # A model of a framework cannot exist before the framework was imported.
-    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
-    if torch is not None and isinstance(model, torch.nn.Module):
+    if _is_a(model, "torch", "nn.Module"):
         from seqport.exporters.frontends import pytorch
 
         return pytorch  # type: ignore[return-value]
-    if keras is not None and isinstance(model, keras.Model):
-        from seqport.exporters.frontends import keras as keras_frontend
+    if _is_a(model, "keras", "Model"):
+        from seqport.exporters.frontends import keras
 
-        return keras_frontend  # type: ignore[return-value]
+        return keras  # type: ignore[return-value]
+    if _is_a(model, "tf_keras", "Model") or hasattr(model, "get_concrete_function"):
+        return _tensorflow()
+    if hasattr(model, "structured_input_signature"):  # a ConcreteFunction
+        return _tensorflow()
     raise ExportError(
-        f"cannot export {type(model).__module__}.{type(model).__qualname__}: "
-        "expected a torch.nn.Module or a Keras 3 model"
+        f"cannot export {type(model).__module__}.{type(model).__qualname__}: expected a torch.nn.Module, a Keras or "
+        "tf_keras model, a tf.function, a SavedModel folder or a frozen GraphDef (.pb)"
     )
+
+
+def _frontend_for_path(path: Path) -> Frontend:
+    if path.suffix == ".pb" or (path / "saved_model.pb").exists():
+        return _tensorflow()
+    raise ExportError(
+        f"{path} is no model that can be exported: expected a SavedModel folder or a frozen GraphDef (.pb); "
+        "load a .keras or .pt file first, and pass the model"
+    )
+
+
+def _tensorflow() -> Frontend:
+    from seqport.exporters.frontends import tensorflow
+
+    return tensorflow  # type: ignore[return-value]
+
+
+def _is_a(model: Any, package: str, name: str) -> bool:
+    """Whether the model is of a class of a package, which need not be installed."""
+    found: Any = sys.modules.get(package)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is not None and isinstance(model, found)
 
 
 def declared_inputs(model: Any) -> list[list[Input]]:

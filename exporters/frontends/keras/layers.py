@@ -14,10 +14,8 @@ import keras
 import tensorflow as tf
 
 from seqport.exporters.frontends.keras.cells import call_of, cells_of, weights_of
+from seqport.exporters.frontends.tensorflow.convert import TOKEN_PREFIX
 from seqport.exporters.recurrent import RecurrentCall, num_states
-
-# The token of a traced call begins with this; the translation to ONNX finds it by that.
-TOKEN_PREFIX = "seqport:"
 
 
 def inner_loop(layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, Any, Any]:

@@ -23,14 +23,14 @@ class KeptStates:
     """The states that a model keeps between calls.
 
     Args:
-        model: any model; most keep none.
+        model: any model; most keep none. None where there is none to look into.
         batch_axis: name or size of the batch axis that the states share with the inputs.
     """
 
-    def __init__(self, model: keras.Model, batch_axis: str | int) -> None:
+    def __init__(self, model: keras.Model | None, batch_axis: str | int) -> None:
         self.layers = [
             layer
-            for layer in model._flatten_layers()
+            for layer in (model._flatten_layers() if model is not None else ())
             if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.states is not None
         ]
         self._batch_axis = batch_axis

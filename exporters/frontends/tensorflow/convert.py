@@ -1,0 +1,126 @@
+"""A tf.function in, a graph out: what every TensorFlow frontend shares."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import tf2onnx
+
+from seqport.exporters.errors import ExportError, RefusedError
+from seqport.exporters.frontends.naming import name_interface
+from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
+from seqport.exporters.signature import Input
+
+# The token of a traced recurrent call begins with this; the translation to ONNX finds it by that.
+TOKEN_PREFIX = "seqport:"
+# tf2onnx writes opsets up to this one; the passes convert upwards from it.
+_NEWEST_OPSET = 18
+
+
+def translated(function: Any, opset: int) -> ir.Model:
+    """A traced tf.function as a graph of opset 18 at most, its recurrent calls as neutral nodes."""
+    return checked(
+        tf2onnx.convert.from_function(function, input_signature=function.input_signature, **options(opset))[0]
+    )
+
+
+def options(opset: int) -> dict[str, Any]:
+    """What every conversion tells tf2onnx."""
+    return {
+        "opset": min(opset, _NEWEST_OPSET),
+        "custom_op_handlers": {"PyFunc": (_translate_call, []), "SelectV2": (_translate_where, [])},
+        "extra_opset": [onnx.helper.make_opsetid(DOMAIN, VERSION)],
+    }
+
+
+def checked(proto: onnx.ModelProto) -> ir.Model:
+    """What tf2onnx wrote, without operations that it left untranslated.
+
+    Raises:
+        ExportError: it left one.
+    """
+    model = ir.from_proto(proto)
+    unknown = sorted({n.op_type for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, model)})
+    if unknown:
+        raise ExportError(
+            f"tf2onnx cannot translate the TensorFlow operation {', '.join(unknown)}: "
+            "replace it in the model, or run it outside of the exported part"
+        )
+    return model
+
+
+def _is_standard(node: ir.Node, model: ir.Model) -> bool:
+    return onnx.defs.has(node.op_type, model.opset_imports.get("", _NEWEST_OPSET), "")
+
+
+def _translate_call(context: Any, node: Any, _name: str, _args: Any) -> None:
+    """tf2onnx's hook: the op that stands for a recurrent layer becomes the neutral node."""
+    token = node.get_attr_str("token")
+    if not token.startswith(TOKEN_PREFIX):
+        return  # a user's own tf.numpy_function: no ONNX operator, and refused as such below
+    call = json.loads(token[len(TOKEN_PREFIX) :])
+    given = dict(zip(call["slots"], node.input, strict=True))
+    context.replace_inputs(node, [given.get(i, "") for i in range(max(given) + 1)])
+    for attribute in list(node.attr):
+        del node.attr[attribute]
+    node.type, node.domain = OP_TYPE, DOMAIN
+    for attribute, value in call["attributes"].items():
+        node.set_attr(attribute, value)
+
+
+def _translate_where(_context: Any, node: Any, _name: str, _args: Any) -> None:
+    """ONNX's own choice; tf2onnx writes `c * x + (1 - c) * y`, where NaN in the branch not taken reaches the result."""
+    node.type = "Where"
+
+
+def rename(graph: ir.Model, inputs: Sequence[Input], names: Sequence[str]) -> None:
+    """The user's names and order on the graph's inputs and outputs; an unused input is kept."""
+    by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
+    values = [by_name.get(plain_name("in", i)) or ir.Value(name=item.name) for i, item in enumerate(inputs)]
+    ordered = [by_name[plain_name("out", i)] for i in range(len(names))]
+    graph.graph.inputs[:] = values
+    graph.graph.outputs[:] = ordered
+    name_interface(graph.graph, inputs, names)
+
+
+def plain_name(kind: str, index: int) -> str:
+    """The name of an input or output while it is traced."""
+    return f"seqport_{kind}_{index:04d}"  # sorted by name is sorted by index: TensorFlow sorts a dict's keys
+
+
+def explained(error: BaseException) -> ExportError:
+    """The refusal that a capture raised, wherever TensorFlow has wrapped it; else TensorFlow's own words."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RefusedError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    reason = str(error).strip().split("\n\n")[0]
+    return ExportError(
+        f"TensorFlow cannot trace the model: {type(error).__name__}: {reason}. "
+        "Remedy: the model must run on symbolic tensors; check that the declared inputs are those it is called with"
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence tf2onnx's progress, and what TensorFlow and Keras say that concerns no export."""
+    levels = {"tf2onnx": logging.CRITICAL, "tensorflow": logging.ERROR}
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
+    before = {logger: logger.level for logger in loggers}
+    try:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)

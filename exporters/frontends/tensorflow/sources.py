@@ -1,0 +1,171 @@
+"""What TensorFlow brings, as something to call: a function, a SavedModel, a frozen graph, a tf_keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from seqport.exporters.arrangement import Arrangement
+from seqport.exporters.errors import ExportError, InputsError
+from seqport.exporters.signature import Input
+
+# One tensor an input, in the declared order, to name → tensor.
+Run = Callable[[Sequence[Any]], dict[str, Any]]
+
+# Operations of a frozen graph that end it without being an answer.
+_NO_OUTPUT = frozenset({"Const", "NoOp", "Assert", "Placeholder"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of TensorFlow.
+
+    Attributes:
+        kind: for the metadata.
+        known: the inputs that the model declares, or None.
+        run: how to call it, for an arrangement of inputs.
+        graph_def: the frozen graph, where that is all there is.
+    """
+
+    kind: str
+    known: list[Input] | None
+    run: Callable[[Arrangement], Run]
+    graph_def: Any = None
+
+
+def source_of(model: Any) -> Source:
+    """Read a model of any of these kinds.
+
+    Raises:
+        ExportError: it is none of them, or cannot be read.
+    """
+    if isinstance(model, (str, Path)):
+        path = Path(model)
+        return _saved_model(path) if path.is_dir() else _graph_def(path)
+    if hasattr(model, "structured_input_signature"):
+        return _concrete(model, "concrete function")
+    if hasattr(model, "get_concrete_function"):
+        return Source("function", _signature(getattr(model, "input_signature", None)), lambda a: _spread(model, a))
+    return Source("tf_keras", _keras_inputs(model), lambda a: _keras(model, a))
+
+
+def _spread(function: Any, arrangement: Arrangement) -> Run:
+    return lambda values: _named(function(*arrangement.arguments(values)))
+
+
+def _keras(model: Any, arrangement: Arrangement) -> Run:
+    def run(values: Sequence[Any]) -> dict[str, Any]:
+        arguments = arrangement.arguments(values)
+        return _named(model(arguments[0] if len(arguments) == 1 else list(arguments), training=False))
+
+    return run
+
+
+def _named(result: Any) -> dict[str, Any]:
+    if isinstance(result, dict):
+        return {str(key): value for key, value in result.items()}
+    leaves = tf.nest.flatten(result)
+    return {"output": leaves[0]} if len(leaves) == 1 else {f"output_{i}": leaf for i, leaf in enumerate(leaves)}
+
+
+def _saved_model(path: Path) -> Source:
+    """A folder as tf.saved_model.save and Keras's export write it; its default signature is what is exported."""
+    try:
+        loaded: Any = tf.saved_model.load(str(path))
+    except Exception as error:
+        raise ExportError(f"{path} cannot be read as a SavedModel: {error}") from error
+    signatures = dict(getattr(loaded, "signatures", {}))
+    if not signatures:
+        raise ExportError(f"{path} has no signature: save it with signatures=, or export the live model")
+    chosen = signatures.get("serving_default") or next(iter(signatures.values()))
+    source = _concrete(chosen, "SavedModel")
+    # The function holds its variables weakly; the loaded object must live as long as the source.
+    return Source(source.kind, source.known, lambda a, keep=loaded: source.run(a))  # noqa: ARG005
+
+
+def _concrete(function: Any, kind: str) -> Source:
+    positional, named = function.structured_input_signature
+    specs = [*positional, *named.values()] if not positional else list(positional)
+    names = [spec.name for spec in tf.nest.flatten(specs)]
+
+    def run(arrangement: Arrangement) -> Run:
+        if {item.name for item in arrangement.inputs} == set(named) and named:
+            keys = [item.name for item in arrangement.inputs]
+        else:
+            keys = list(named)
+        if named and len(keys) != len(arrangement.inputs):
+            raise InputsError(f"the function takes {', '.join(names)}; inputs names {len(arrangement.inputs)}")
+        if named:
+            return lambda values: _named(function(**dict(zip(keys, values, strict=True))))
+        return _spread(function, arrangement)
+
+    return Source(kind, _signature(specs), run)
+
+
+def _graph_def(path: Path) -> Source:
+    """A frozen graph; its inputs are named as its placeholders."""
+    graph_def = tf.compat.v1.GraphDef()
+    try:
+        graph_def.ParseFromString(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ExportError(f"{path} does not exist: expected a SavedModel folder or a frozen GraphDef (.pb)") from error
+    except Exception as error:
+        raise ExportError(f"{path} cannot be read as a frozen GraphDef: {error}") from error
+    for nodes in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        for node in nodes:  # else the loop is taken apart before tf2onnx sees it, and its TensorLists stay behind
+            node.attr.pop("_lower_using_switch_merge", None)
+    placeholders = [node for node in graph_def.node if node.op == "Placeholder"]
+    if not placeholders:
+        raise ExportError(f"{path} has no placeholder, so nothing can be its input: freeze the graph for inference")
+    specs = [
+        tf.TensorSpec(tf.TensorShape(n.attr["shape"].shape), tf.as_dtype(n.attr["dtype"].type), name=n.name)
+        for n in placeholders
+    ]
+    known = _signature(specs) if all(spec.shape.rank is not None for spec in specs) else None
+    return Source("GraphDef", known, lambda a: pruned(graph_def, a, output_names(graph_def)), graph_def)
+
+
+def output_names(graph_def: Any) -> list[str]:
+    """The operations that no other reads."""
+    read = {name.lstrip("^").partition(":")[0] for node in graph_def.node for name in node.input}
+    return [node.name for node in graph_def.node if node.name not in read and node.op not in _NO_OUTPUT]
+
+
+def pruned(graph_def: Any, arrangement: Arrangement, outputs: Sequence[str]) -> Run:
+    """The graph from these inputs to these operations, run by TensorFlow."""
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
+    element = wrapped.graph.as_graph_element
+    feeds = [element(f"{item.name}:0") for item in arrangement.inputs]
+    function = wrapped.prune(feeds, [element(f"{name}:0") for name in outputs])
+    return lambda values: dict(zip(outputs, function(*values), strict=True))
+
+
+def _keras_inputs(model: Any) -> list[Input] | None:
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        return None
+    return _signature([tf.TensorSpec(t.shape, t.dtype, name=t.name.partition(":")[0]) for t in tensors])
+
+
+def _signature(specs: Any) -> list[Input] | None:
+    """Inputs for TensorSpecs: the batch first, then time."""
+    if not specs:
+        return None
+    found = []
+    flat = tf.nest.flatten(specs)
+    with_time = [s.name for s in flat if s.shape.rank and s.shape.rank > 1 and s.shape[1] is None]
+    for spec in flat:
+        axes: list[str | int] = []
+        for position, size in enumerate(spec.shape.as_list()):
+            if size is not None:
+                axes.append(size)
+            elif position == 0 or ("batch" not in axes and spec.shape[0] is not None):
+                axes.append("batch")
+            else:
+                axes.append("seq" if position == 1 and len(with_time) == 1 else f"{spec.name}_{position}")
+        found.append(Input(spec.name, tuple(axes), spec.dtype.name))
+    return found

@@ -1,0 +1,146 @@
+"""A model of TensorFlow in, a graph with neutral recurrent nodes out: Keras 3 layers captured, loops lifted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import tensorflow as tf
+import tf2onnx
+
+from seqport.exporters.arrangement import Arrangement
+from seqport.exporters.capture import Arrays, Capture
+from seqport.exporters.errors import InputsError, Refusal
+from seqport.exporters.frontends.naming import chosen_outputs, name_interface
+from seqport.exporters.frontends.tensorflow.convert import (
+    checked,
+    explained,
+    options,
+    plain_name,
+    quiet,
+    rename,
+    translated,
+)
+from seqport.exporters.frontends.tensorflow.sources import Run, Source, output_names, pruned, source_of
+from seqport.exporters.lift import lift_model
+from seqport.exporters.signature import Input
+
+_REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Keras 3 model"
+
+
+def known_inputs(model: Any) -> list[list[Input]]:
+    """The inputs that the model declares.
+
+    Raises:
+        InputsError: it declares none, or not their shapes.
+    """
+    known = source_of(model).known
+    if known is None:
+        raise InputsError(
+            "inputs is missing, and the model does not declare its own: "
+            'pass inputs=[Input("x", ("batch", "seq", 8)), ...] in the order of its arguments'
+        )
+    time = {axis for item in known for axis in item.axes[1:2] if isinstance(axis, str)}
+    shared = [Input(i.name, tuple("seq" if axis in time else axis for axis in i.axes), i.dtype) for i in known]
+    return [known, shared] if len(time) > 1 else [known]
+
+
+def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
+    """Trace a function, a SavedModel folder, a frozen GraphDef or a tf_keras model.
+
+    Raises:
+        InputsError: the model takes other inputs, or gives another number of outputs.
+        ExportError: the model cannot be read, traced or translated.
+    """
+    source, inputs = source_of(model), arrangement.inputs
+    refusals: list[Refusal] = []
+    with quiet():
+        if source.graph_def is not None:
+            graph, names, run = _frozen(source, arrangement, outputs, opset)
+        else:
+            run = source.run(arrangement)
+            graph, names = _called(run, inputs, outputs, opset, refusals)
+        report = lift_model(graph, whole_length=True)
+    refusals += [Refusal(item.node, f"is a {item.source} that stayed: {item.reason}", _REMEDY) for item in report.left]
+    return Capture(
+        model=graph,
+        inputs=tuple(inputs),
+        convention="tensorflow",
+        source={"framework": source.kind, **{p: version(p) for p in ("tensorflow", "tf2onnx")}},
+        reference=lambda arrays, again=False: _run(run, inputs, names, arrays, again),
+        refusals=refusals,
+    )
+
+
+def _called(
+    run: Run, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int, refusals: list[Refusal]
+) -> tuple[ir.Model, list[str]]:
+    found: list[str] = []
+
+    def flat(*values: Any) -> dict[str, Any]:
+        result = run(values)
+        found[:] = result
+        return {plain_name("out", i): tf.identity(leaf) for i, leaf in enumerate(result.values())}
+
+    signature = [
+        tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=plain_name("in", i))
+        for i, item in enumerate(inputs)
+    ]
+    function = tf.function(flat, input_signature=signature, autograph=False)
+    try:
+        with _keras_layers_whole(refusals):
+            function.get_concrete_function()
+    except Exception as error:
+        raise explained(error) from error
+    graph = translated(function, opset)
+    names = chosen_outputs(found, outputs, inputs)
+    rename(graph, inputs, names)
+    return graph, names
+
+
+@contextmanager
+def _keras_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
+    """A function may call layers of Keras 3, which are captured whole; without Keras there are none."""
+    if "keras" not in sys.modules:
+        yield
+        return
+    from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
+    from seqport.exporters.frontends.keras.stateful import KeptStates
+
+    with recurrent_layers_whole(refusals, KeptStates(None, "batch")):
+        yield
+
+
+def _frozen(
+    source: Source, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int
+) -> tuple[ir.Model, list[str], Run]:
+    operations = {node.name for node in source.graph_def.node}
+    missing = [item.name for item in arrangement.inputs if item.name not in operations]
+    if missing:
+        raise InputsError(f"the graph has no placeholder {missing[0]!r}: inputs are named as its placeholders")
+    found = output_names(source.graph_def)
+    # Names that are the graph's own operations choose among them; others name the ones that nothing reads.
+    chosen = list(outputs) if outputs is not None and set(outputs) <= operations else found
+    proto, _ = tf2onnx.convert.from_graph_def(
+        source.graph_def,
+        input_names=[f"{item.name}:0" for item in arrangement.inputs],
+        output_names=[f"{name}:0" for name in chosen],
+        **options(opset),
+    )
+    graph = checked(proto)
+    names = chosen_outputs([name.rpartition("/")[2] for name in chosen], outputs, arrangement.inputs)
+    by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
+    graph.graph.inputs[:] = [by_name[f"{item.name}:0"] for item in arrangement.inputs]
+    graph.graph.outputs[:] = [by_name[f"{name}:0"] for name in chosen]
+    name_interface(graph.graph, arrangement.inputs, names)
+    return graph, names, pruned(source.graph_def, arrangement, chosen)
+
+
+def _run(run: Run, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays, again: bool) -> dict[str, np.ndarray]:
+    results = [run([tf.constant(arrays[item.name]) for item in inputs]) for _ in range(1 + again)]
+    return {name: np.asarray(leaf) for name, leaf in zip(names, results[-1].values(), strict=True)}
