@@ -153,6 +153,17 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Any ONNX fi
 
 
 @app.command()
+def lift(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="Any ONNX file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write; may be the same.")],
+) -> None:
+    """Replace recurrent loops of any ONNX file by native nodes, each proven first; say what was left alone and why."""
+    from seqport.exporters.lift import lift as lift_file
+
+    print(lift_file(source, target))
+
+
+@app.command()
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An artifact, or any ONNX file.")],
     inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=ARRAY.npy", help="One for each input.")],

@@ -10,7 +10,8 @@ SeqportError
 │   ├── InputRankError       another number of axes
 │   ├── InputSizeError       a fixed axis, or two uses of one dynamic axis, of different sizes
 │   ├── LengthsError         a length of 0, negative, or above the sequence axis
-│   └── EmptyBatchError      a dynamic axis of size 0
+│   ├── EmptyBatchError      a dynamic axis of size 0
+│   └── InputValueError      a value that the model itself does not take, such as an id beyond its table
 └── ProviderError            the wanted device cannot run the model
 """
 
@@ -59,5 +60,19 @@ class EmptyBatchError(InputError):
     """A dynamic axis has size 0: there is nothing to compute."""
 
 
+class InputValueError(InputError):
+    """A value that fits the signature, and that the model does not take."""
+
+
 class ProviderError(SeqportError):
     """The wanted execution provider cannot run the model on this machine."""
+
+
+def refused_value(error: Exception) -> InputValueError:
+    """ONNX Runtime's own complaint about a run, whose inputs had fitted the signature."""
+    reason = " ".join(str(error).split())
+    reason = reason.rpartition("Status Message: ")[2] or reason
+    return InputValueError(
+        f"the model does not take these values: {reason}. "
+        "Expected ids within their table, and sequences of as many steps as the model's layers need"
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CPU_PROVIDER = "CPUExecutionProvider"
 _RECURRENT = {"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"}
-_ERRORS_ONLY = 3  # ONNX Runtime's log level: what its warnings would say of placement, Session says
+_SILENT = 4  # ONNX Runtime's log level: what it would print, Session says or raises
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _open(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _SILENT
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if threads is not None:
         options.intra_op_num_threads = threads

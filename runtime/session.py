@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
-from seqport.runtime.errors import ArtifactError
+from seqport.runtime.errors import ArtifactError, refused_value
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
@@ -84,9 +84,14 @@ class Session:
             Every output's name to its array.
 
         Raises:
-            InputError: an input does not fit the signature; the subclass names the cause.
+            InputError: an input does not fit the signature, and the subclass names the cause; or ONNX Runtime
+                refused a value that no signature rules out, such as an id beyond its table (InputValueError).
         """
-        results = self._session.run(self._output_names, self._check(inputs))
+        feed = self._check(inputs)
+        try:
+            results = self._session.run(self._output_names, feed)
+        except Exception as error:
+            raise refused_value(error) from error
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
 
     def predict(self, items: Iterable[Any], *, batch_size: int = 64) -> list[dict[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import onnx_ir as ir
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.signature import Input, axis_names
@@ -31,8 +32,12 @@ class Sizes(NamedTuple):
 MEASURED = (Sizes((3, 13, 17, 23), 5, True), Sizes((5, 19, 29, 37), 7, True))
 # A single row of a single step; and even sizes, rows in any order, the longest as long as the axis.
 FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False))
+# Far beyond every other size, for what only shows there: a loop that stops early, the last fifty steps of many.
+LONG = Sizes((2, 307, 311, 313), 0, True)
 # A model may need more steps than that (a convolution over time): then all sizes grow.
 SCALES = (1, 8)
+# Operators behind which ids are the same ids.
+_KEEPS_IDS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice"})
 # Ways to draw values, the likeliest first; a model that refuses one may take another.
 KINDS = ("usual", "ones", "short")
 
@@ -46,17 +51,19 @@ class Draws:
         roles: which of them hold lengths, and of which axis.
         example: the user's own values by name, which are drawn from where they are given.
         padding: name → the value that the model itself masks.
+        ids: name → how many rows the smallest table has that the input is an index of.
     """
 
     inputs: Sequence[Input]
     roles: Roles
     example: Arrays
     padding: Mapping[str, float]
+    ids: Mapping[str, int]
 
     def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
         """Every dynamic axis's size."""
         return {
-            name: sizes.axes[min(i, 3)] * (scale if min(sizes.axes) > 1 else 1) + max(0, i - 3)
+            name: sizes.axes[min(i, 3)] * (scale if sizes in MEASURED else 1) + max(0, i - 3)
             for i, name in enumerate(axis_names(self.inputs))
         }
 
@@ -79,8 +86,9 @@ class Draws:
         if item.dtype == "bool" or (kind == "ones" and item.dtype.startswith("float") and len(shape) == 2):
             return _mask(shape, kind, random).astype(item.dtype)
         if not item.dtype.startswith("float"):
-            # Small: an int may be an id of a small vocabulary.
-            return (np.ones(shape) if kind == "ones" else random.integers(0, 2, shape)).astype(item.dtype)
+            # Small where no table bounds it: an int may be an id all the same. Zeros may be masked, so some are drawn.
+            ids = random.integers(0, self.ids.get(item.name, 2), shape) * (random.random(shape) < 0.8)
+            return (np.ones(shape) if kind == "ones" else ids).astype(item.dtype)
         values = random.standard_normal(shape)
         if item.name in self.padding and values.ndim >= 3:
             values[random.random(shape[:2]) < 0.3] = self.padding[item.name]
@@ -100,6 +108,21 @@ class Draws:
 def is_per_row(item: Input) -> bool:
     """Whether an input holds one value a row."""
     return len(item.axes) >= 1 and all(axis == 1 for axis in item.axes[1:])
+
+
+def id_bounds(graph: ir.Graph) -> dict[str, int]:
+    """Input → rows of the smallest table that it is an index of."""
+    bounds: dict[str, int] = {}
+    for node in graph:
+        table, ids = (*node.inputs, None)[:2] if node.op_type == "Gather" else (None, None)
+        if table is None or ids is None or table.const_value is None or node.attributes.get_int("axis", 0) != 0:
+            continue
+        while (producer := ids.producer()) is not None and producer.op_type in _KEEPS_IDS and producer.inputs[0]:
+            ids = producer.inputs[0]
+        if ids.is_graph_input() and ids.name:
+            rows = table.const_value.numpy().shape[0]
+            bounds[ids.name] = min(rows, bounds.get(ids.name, rows))
+    return bounds
 
 
 def tries() -> Iterator[tuple[int, str]]:

@@ -22,6 +22,9 @@ _SIZES: dict[str, tuple[int, ...] | None] = {
 }
 
 
+_LARGEST_RANK = 8
+
+
 def generalise(job: Job) -> None:
     """Replace the sizes of axes that the trace fixed."""
     for axis, size in job.capture.fixed_axes.items():
@@ -51,10 +54,20 @@ def _replace(graph: ir.Graph, size: int, source: ir.Value, position: int) -> Non
             array = constant(value)
             if array is None or array.dtype.kind != "i" or array.ndim > 1 or size not in np.atleast_1d(array):
                 continue
+            if places is None and not all(_is_of_shapes(other) for other in node.inputs if other is not value):
+                continue  # a number of the user's own, in arithmetic on data
             if measured is None:
                 measured = build.op("Shape", source, start=position, end=position + 1)
             node.replace_input_with(index, _measured(build, array, size, measured))
     graph.sort()
+
+
+def _is_of_shapes(value: ir.Value | None) -> bool:
+    """Whether a value is small and of a known size, as what is computed from shapes is, and data is not."""
+    if value is None:
+        return True
+    shape = value.shape
+    return shape is not None and all(isinstance(n, int) and n <= _LARGEST_RANK for n in shape) and shape.rank() <= 1
 
 
 def _measured(build: Builder, array: np.ndarray, size: int, measured: ir.Value) -> ir.Value:

@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, tries
+from seqport.exporters.passes.draws import FURTHER, LONG, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.runtime.artifact import TensorInfo
@@ -63,11 +63,14 @@ def probe(job: Job, example: Arrays | None) -> Measured:
         ExportError: ONNX Runtime cannot load the artifact, or runs it at none of the probed shapes.
     """
     session = _session(job.model)
-    draws = Draws(job.capture.inputs, _roles(job), example or {}, job.capture.padding_values)
+    draws = Draws(
+        job.capture.inputs, _roles(job), example or {}, job.capture.padding_values, id_bounds(job.model.graph)
+    )
     runs, scale, kind = _measured(job, session, draws)
     if runs[0].expected is not None:
         _check_repeats(job, runs[0])
-    for sizes in FURTHER:
+    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    for sizes in FURTHER + ((LONG,) if job.capture.convention == "pytorch" else ()):
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
             runs.append(further)
@@ -196,7 +199,7 @@ def _compare(job: Job, run: Run) -> None:
             job.refusals.append(
                 Refusal(
                     f"output {name!r}",
-                    f"differs from the model's own by {gap:.3g} (relative to its largest value) at {shapes}",
+                    f"differs from the model's own by {gap:.3g} (relative to each value) at {shapes}",
                     "forward does something in Python that the trace froze, such as a branch on a size",
                 )
             )
@@ -218,17 +221,20 @@ def _tolerance(job: Job, expected: np.ndarray) -> float:
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest value where that is above 1; infinite for another shape."""
+    """The largest difference, each relative to its own value where that is above 1; infinite for another shape.
+
+    Element by element, because one large value (the -1e9 of a mask, say) must not excuse the others.
+    """
     if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
         return float("inf")
     if not np.issubdtype(expected.dtype, np.floating):
         return float(np.any(found != expected))
     found, expected = found.astype(np.float64), expected.astype(np.float64)
-    if not np.array_equal(np.isfinite(found), np.isfinite(expected)):
+    finite = np.isfinite(expected)
+    if not np.array_equal(np.isfinite(found), finite):
         return float("inf")
-    gap = np.abs(found - expected)[np.isfinite(expected)]
-    scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
-    return float(gap.max(initial=0.0)) / scale
+    gap = np.abs(found - expected)[finite] / np.maximum(1.0, np.abs(expected[finite]))
+    return float(gap.max(initial=0.0))
 
 
 def _axes(name: str, runs: list[Run], roles: Roles) -> tuple[str | int, ...]:

@@ -108,6 +108,8 @@ class _Roller:
             end = build.op("Squeeze", finals[index], axis)
             if chain.gates:
                 held = tuple(gate.value for gate in chain.gates[index])
+                if len(held) < len(chain.cells):
+                    continue  # nobody reads the last of them
                 if index == 0:
                     self._steps.known[held] = y
                 self._ends.append((held[-1], end))
@@ -118,13 +120,14 @@ class _Roller:
         """Bool [batch, seq]: true where the state moves."""
         if not chain.gates:
             return None
-        kept = tuple(gate.condition for gate in chain.gates[0])
+        gates = max(chain.gates, key=len)
+        kept = tuple(gate.condition for gate in gates)
         stacked = self._steps.stacked(kept)  # [seq, batch, 1] or [seq, batch]
         build = self._builder()
         if kept[0].shape is not None and kept[0].shape.rank() == 2:
             stacked = build.op("Squeeze", stacked, build.const([2], name="axes"))
         stacked = build.op("Cast", stacked, to=ir.DataType.BOOL)
-        if chain.gates[0][0].inverted:
+        if gates[0].inverted:
             stacked = build.op("Not", stacked)
         return build.op("Transpose", stacked, perm=[1, 0])
 
@@ -181,13 +184,19 @@ def _chain(order: list[ir.Node], held: list[list[Gate | None]]) -> _Chain:
     """The chain, with the gate of its last step found among the users of the last outputs."""
     if not held or held[0][0] is None:
         return _Chain(tuple(order), ())
-    gates = []
+    gates: list[tuple[Gate, ...]] = []
     for index in range(len(held[0])):
-        of_state = [step[index] for step in held]
-        final = _final_gate(order[-1].outputs[index], order[-1].inputs[H + index])
-        if final is None or any(gate is None for gate in of_state):
+        of_state = [gate for step in held if (gate := step[index]) is not None]
+        last = order[-1].outputs[index]
+        final = _final_gate(last, order[-1].inputs[H + index])
+        if len(of_state) < len(held) or (final is None and last.uses()):
             raise NotRollable("its state is held at some steps and not at others")
-        gates.append((*(gate for gate in of_state if gate is not None), final))
+        gates.append((*of_state, *([] if final is None else [final])))
+    if max(map(len, gates)) < len(order):
+        raise NotRollable("nobody reads its last state")
+    pairs = zip(gates[0], gates[-1], strict=False)
+    if any(one.condition is not two.condition or one.inverted != two.inverted for one, two in pairs):
+        raise NotRollable("its two states are held by different masks")
     return _Chain(tuple(order), tuple(gates))
 
 

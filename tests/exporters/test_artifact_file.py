@@ -120,6 +120,20 @@ def test_a_failed_export_leaves_an_existing_file_alone(tagger: torch.nn.Module, 
     assert [p.name for p in tmp_path.iterdir()] == ["tagger.onnx"]
 
 
+def test_a_half_precision_model_is_computed_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Tagger(torch.nn.LSTM).half()
+    artifact = export(model, tmp_path / "m.onnx", [IDS, LENGTHS])
+    assert artifact.description.notes == ("recurrent: computed in float32; its weights are float16",)
+    assert next(model.parameters()).dtype == torch.float16
+    arrays = draw([IDS, LENGTHS], (3, 6), vocabulary=VOCABULARY)
+    with torch.no_grad():
+        expected = model.float()(*(torch.from_numpy(a) for a in arrays.values()))[0]
+    assert_same(list(run_file(artifact.path, arrays).values())[:1], [expected.numpy()], "in float32")
+    with pytest.raises(InputsError, match=r"'x' is declared float16, .* declare float32"):
+        export(torch.nn.GRU(6, 5).half(), tmp_path / "n.onnx", [Input("x", ("seq", "batch", 6), "float16")])
+
+
 def test_a_folder_is_no_file(tagger: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is a folder: expected the path of the file to write"):
         export(tagger, tmp_path, [IDS, LENGTHS])
@@ -238,6 +252,6 @@ def test_a_wrong_input_is_named(arguments: tuple[Any, ...], message: str) -> Non
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ExportError, match=r"cannot export builtins\.int: expected a torch\.nn\.Module or a Keras 3 model"
+        ExportError, match=r"cannot export builtins\.int: expected a torch\.nn\.Module, a Keras or tf_keras model"
     ):
         export(3, tmp_path / "m.onnx", [IDS])

@@ -57,6 +57,24 @@ def _branch_on_one(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return self.recurrent(x)[1] + lengths.sum()
 
 
+def _last_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    return self.recurrent(x)[0][:, -50:].sum(1) + lengths[:, None]
+
+
+def _stops_early(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), HIDDEN) + lengths[:, None]
+    for t in range(min(x.size(1), 50)):
+        h = self.cell(x[:, t], h)
+    return h
+
+
+def _hidden_by_a_mask(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    y = self.recurrent(x)[0]
+    if x.size(1) == 1:
+        y = y * 0
+    return torch.where((torch.arange(x.size(1)) < lengths[:, None])[..., None], y, torch.tensor([1.0] * 4 + [-1e9]) * y)
+
+
 def _kept_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     y, self.state = self.recurrent(x, getattr(self, "state", None))
     return y * lengths[:, None, None]
@@ -68,8 +86,14 @@ CASES = {
     "an unrolled loop": (_unrolled, "cell: runs in a Python loop that cannot be rolled back: .*use nn.RNN"),
     "a branch on a tensor": (_python_branch, "PyTorch cannot trace the module: .*Remedy: keep forward free of"),
     "random numbers": (_frozen_randomness, "the model: answers otherwise when it is called again .*switch the random"),
-    "a branch on a size": (_branch_on_size, r"the model: branches in Python on a size: .*size\(\)\[1\] <= 50"),
+    "a branch on a size": (
+        _branch_on_size,
+        "the model: was traced on one side of a Python branch: .*'seq' of 50 at most",
+    ),
     "a branch on one step": (_branch_on_one, "output 'output': differs from the model's own by .* at batch=1, seq=1"),
+    "the last steps": (_last_steps, "the model: was traced on one side of a Python branch"),
+    "a loop that stops early": (_stops_early, "output 'output': differs from the model's own by .* seq=307"),
+    "a difference beside large values": (_hidden_by_a_mask, "output 'output': differs from the model's own"),
     "a kept state": (_kept_state, "the model: answers otherwise when it is called again .*make the state an input"),
     "another input size": (_wrong_width, r"recurrent: gets input of shape .*input_size=6"),
 }

@@ -17,7 +17,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] - 
 
 
 def test_the_commands():
-    assert set(COMMANDS) == {"train", "export", "parity", "bench", "inspect", "check", "run"}
+    assert set(COMMANDS) == {"train", "export", "parity", "bench", "inspect", "check", "lift", "run"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -107,6 +107,12 @@ def test_inspect_and_check_take_any_onnx_file(seqport, folder, tmp_path):
     onnx.save(plain, path)
     code, out, _ = seqport("check", path)
     assert code == 1 and "the inputs: have no dynamic axis" in out
+
+
+def test_lift_says_what_it_did(seqport, folder, tmp_path):
+    code, out, _ = seqport("lift", folder / "rescale.keras.onnx", tmp_path / "out.onnx")
+    assert code == 0 and out.strip() == "no loop found"
+    assert onnx.load(tmp_path / "out.onnx").graph.node
 
 
 def test_run_prints_and_writes_the_outputs(seqport, folder, tmp_path):

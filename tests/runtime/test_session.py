@@ -13,6 +13,7 @@ from seqport.runtime import (
     ArtifactError,
     InputNameError,
     InputRankError,
+    InputValueError,
     NoMetadataError,
     NotOnnxError,
     Session,
@@ -168,3 +169,18 @@ def test_a_graph_edited_behind_its_metadata(artifact, old, new, what) -> None:
     onnx.save(model, path)
     with pytest.raises(ArtifactError, match=rf"the metadata names the {what} .*'{old}'.* the graph has .*'{new}'"):
         Session(path, "cpu")
+
+
+def test_a_value_that_the_model_does_not_take_is_an_input_error(tmp_path):
+    table = helper.make_tensor("table", TensorProto.FLOAT, [3, 2], [0.0] * 6)
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [table],
+    )
+    path = tmp_path / "gather.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    with pytest.raises(InputValueError, match=r"the model does not take these values: .*idx=9 .*Expected ids within"):
+        Session(path, provider="cpu").run({"ids": np.array([9])})

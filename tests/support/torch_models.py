@@ -273,6 +273,28 @@ def _masked_lstm_loop(self: Any, ids: Tensor, lengths: Tensor) -> Any:
     return torch.stack(outputs, dim=1), h, c
 
 
+def _masked_lstm_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h = c = torch.zeros(x.size(0), HIDDEN)
+    for t in range(x.size(1)):
+        new_h, new_c = self.cell(x[:, t], (h, c))
+        valid = (t < lengths)[:, None]
+        h, c = torch.where(valid, new_h, h), torch.where(valid, new_c, c)
+    return h
+
+
+def _a_number_of_its_own(self: Any, ids: Tensor) -> Tensor:
+    x = self.embedding(torch.where(ids >= 5, 7, ids))  # 7 is also a size that loops are traced at
+    h = x.new_zeros(x.size(0), HIDDEN)
+    for t in range(x.size(1)):
+        h = self.cell(x[:, t], h)
+    return h
+
+
+def _none_among_the_outputs(self: Any, x: Tensor) -> Any:
+    y, h_T = self.recurrent(x)
+    return y, None, h_T
+
+
 def _blended_loop(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), HIDDEN)
     for t, step in enumerate(x.unbind(1)):
@@ -420,6 +442,14 @@ def rows() -> list[Row]:
                 "head": lambda: nn.Linear(HIDDEN, 3),
             },
         ),
+        wrapped("masked-lstm-state", _masked_lstm_state, (X, LENGTHS), {"cell": lambda: nn.LSTMCell(FEATURES, HIDDEN)}),
+        wrapped(
+            "a-number-of-its-own",
+            _a_number_of_its_own,
+            (IDS,),
+            {"embedding": lambda: nn.Embedding(VOCABULARY, FEATURES), "cell": lambda: nn.GRUCell(FEATURES, HIDDEN)},
+        ),
+        wrapped("none-among-the-outputs", _none_among_the_outputs, (X,), {"recurrent": lambda: _layer(nn.GRU)}),
         wrapped(
             "blended-cell",
             _blended_loop,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,9 +34,8 @@ _TRACED_OPSET = 18
 _FIRST_SIZE = 19
 # Operators whose result holds a size that may have been traced.
 _OF_SIZES = frozenset({"Range", "Expand", "ConstantOfShape"})
-# A guard of torch.export that bounds one size from above: "L['x'].size()[1] <= 50". A bound from below may be no
-# branch but what an operator needs (a convolution its kernel); the probe tells those apart.
-_BOUND = re.compile(r"L(?P<name>(?:\[[^]]+\])+)\.size\(\)\[(?P<axis>\d+)\] <=? (?P<bound>\d+)")
+# A size that no input reaches; torch.export writes infinity as something larger.
+_UNBOUNDED = 2**31
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
@@ -50,6 +49,9 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
     """
     model = _unwrapped(model)
     inputs = arrangement.inputs
+    notes = _notes(model)
+    if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters()):
+        model = _in_float32(model, inputs)
     with untouched(model), _quiet():
         program, arrangement = _export(model, arrangement)
         fixed = _fixed_axes(program, inputs)
@@ -65,7 +67,7 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         source={"framework": "pytorch", "torch": torch.__version__},
         reference=lambda arrays, again=False: _run(model, arrangement, names, arrays, again),
         fixed_axes={axis: size for axis, (_, size) in fixed.items()},
-        notes=_notes(model),
+        notes=notes,
     )
 
 
@@ -85,6 +87,20 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         return _unwrapped(model.module)
     inner = getattr(model, "_orig_mod", None)
     return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def _in_float32(model: nn.Module, inputs: Sequence[Input]) -> nn.Module:
+    """A copy of a half-precision model in float32, which holds its weights exactly: ONNX Runtime's CPU has no half.
+
+    Raises:
+        InputsError: an input is declared in half precision.
+    """
+    half = [item.name for item in inputs if item.dtype == "float16"]
+    if half:
+        raise InputsError(
+            f"input {half[0]!r} is declared float16, and a half-precision model is exported in float32: declare float32"
+        )
+    return copy.deepcopy(model).float()
 
 
 def _notes(model: nn.Module) -> list[str]:
@@ -113,7 +129,7 @@ def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.Ex
                         dynamic_shapes=_by_position(model, candidate.arguments(shapes)),
                         strict=False,
                     )
-                _require_no_branch(program)
+                _require_unbounded(program, inputs)
                 if _fixed_axes(program, inputs) and not symbolic_int and not has_cells(model):
                     continue  # int(x.size(1)) may have done that
             except Exception as error:
@@ -124,16 +140,25 @@ def _export(model: nn.Module, arrangement: Arrangement) -> tuple[torch.export.Ex
     raise _explained(failure, inputs) from failure
 
 
-def _require_no_branch(program: torch.export.ExportedProgram) -> None:
-    """Refuse a trace that took one side of a Python branch on a size."""
-    for guard in getattr(program, "_guards_code", None) or ():
-        match = _BOUND.fullmatch(guard)
-        if match:
-            raise RefusedError(
-                "the model",
-                f"branches in Python on a size: its trace holds only where {guard}",
-                "write it with tensor operations (x[:, :50] takes what is there and needs no branch)",
-            )
+def _require_unbounded(program: torch.export.ExportedProgram, inputs: Sequence[Input]) -> None:
+    """Refuse a trace that holds only for sizes up to a bound: it took one side of a Python branch on a size.
+
+    A bound from below may be no branch but what an operator needs (a convolution its kernel); the probe tells
+    those apart.
+    """
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for name, item in zip(program.graph_signature.user_inputs, inputs, strict=True):
+        value = values[str(name)]
+        for position, axis in item.dynamic_axes.items():
+            size = value.shape[position] if isinstance(value, torch.Tensor) else None
+            bounds = program.range_constraints.get(size.node.expr) if isinstance(size, torch.SymInt) else None
+            if bounds is not None and bounds.upper < _UNBOUNDED:
+                raise RefusedError(
+                    "the model",
+                    f"was traced on one side of a Python branch: it holds for {axis!r} of {int(bounds.upper)} at most",
+                    f"write the branch with tensor operations (n = min(x.size(1), {int(bounds.upper)}); x[:, :n]), or "
+                    f"declare {axis!r} with a fixed size",
+                )
 
 
 def _traced_sizes(model: nn.Module, inputs: Sequence[Input]) -> dict[str, int]:
@@ -208,7 +233,15 @@ def _output_names(
     assert spec is not None
     leaves = pytree.tree_unflatten(range(spec.num_leaves), spec)
     paths = [path for path, _ in pytree.tree_flatten_with_path(leaves)[0]]
-    found = ["output"] if len(paths) == 1 and not paths[0] else [_path_name(path) for path in paths]
+    found = []
+    for path, output in zip(paths, program.graph_signature.user_outputs, strict=True):
+        if output is None:  # an output that is None is none
+            continue
+        if not isinstance(output, str):
+            raise InputsError(
+                f"forward returns {output!r} ({_path_name(path)}), which is no tensor: return tensors, or leave it out"
+            )
+        found.append(_path_name(path) if path else "output")
     return chosen_outputs(found, outputs, inputs)
 
 
