@@ -38,6 +38,16 @@ class Refusal:
         return f"{self.layer}: {self.reason}; {self.remedy}"
 
 
+def refusal_behind(error: BaseException) -> ExportError | None:
+    """The refusal that a capture raised, wherever a tracer has wrapped it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RefusedError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 class RefusedError(ExportError):
     """Raised inside a frontend where a layer is met that cannot be captured."""
 

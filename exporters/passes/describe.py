@@ -15,10 +15,13 @@ from seqport.exporters.capture import Capture
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.probe import TOLERANCE, Measured
 from seqport.exporters.passes.ragged import proven
-from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis, upstream
+from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis, upstream, walk_up
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
 
+_PASSING = frozenset(
+    {"Identity", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Where", "Cast", "Transpose"}
+)
 Axes = dict[str, tuple[str | int, ...]]
 
 
@@ -144,18 +147,7 @@ def _states(job: Job, axes: Axes) -> tuple[StateInfo, ...]:
 
 def _behind(value: ir.Value) -> set[ir.Value]:
     """Values that a state passes through on its way out: reshapes, joins, choices, no arithmetic."""
-    passing = {"Identity", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Where", "Cast", "Transpose"}
-    seen: set[ir.Value] = set()
-    stack: list[ir.Value | None] = [value]
-    while stack:
-        item = stack.pop()
-        if item is None or item in seen:
-            continue
-        seen.add(item)
-        node = item.producer()
-        if node is not None and node.op_type in passing:
-            stack.extend(node.inputs)
-    return seen
+    return walk_up(value, lambda node: node.inputs if node.op_type in _PASSING else ())
 
 
 def _weights_hash(model: ir.Model) -> str:

@@ -28,9 +28,6 @@ from seqport.exporters.recurrent import (
     num_states,
 )
 
-# Activations that take alpha and beta, and the order in which ONNX lists them.
-_DEFAULTS = {"HardSigmoid": 2, "Affine": 2, "ScaledTanh": 2, "LeakyRelu": 1, "ThresholdedRelu": 1, "Elu": 1}
-
 
 def lower_recurrent(job: Job) -> None:
     """Lower every neutral node of the job's model."""

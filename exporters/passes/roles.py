@@ -6,7 +6,7 @@ edges, never guessed from names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -47,23 +47,27 @@ def upstream(value: ir.Value) -> set[str]:
     Behind a recurrent node only its X counts: an encoder's final state makes a decoder's output
     depend on the encoder's input, but gives them no common time axis.
     """
-    names: set[str] = set()
+
+    def read(node: ir.Node) -> Iterable[ir.Value | None]:
+        if node.op_type in NATIVE_OPS:
+            return node.inputs[:1]
+        return () if node.op_type in _SHAPE_ONLY else node.inputs
+
+    return {item.name for item in walk_up(value, read) if item.is_graph_input() and item.name}
+
+
+def walk_up(value: ir.Value | None, read: Callable[[ir.Node], Iterable[ir.Value | None]]) -> set[ir.Value]:
+    """A value and all behind it, following of each node what `read` gives."""
     seen: set[ir.Value] = set()
-    stack: list[ir.Value | None] = [value]
+    stack = [value]
     while stack:
         item = stack.pop()
         if item is None or item in seen:
             continue
         seen.add(item)
         node = item.producer()
-        if node is None:
-            if item.is_graph_input() and item.name:
-                names.add(item.name)
-        elif node.op_type in NATIVE_OPS:
-            stack.append(node.inputs[0])
-        elif node.op_type not in _SHAPE_ONLY:
-            stack.extend(node.inputs)
-    return names
+        stack.extend(() if node is None else read(node))
+    return seen
 
 
 def time_axis(item: Input, batch_axis: str | int) -> int:

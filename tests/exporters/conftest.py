@@ -1,3 +1,5 @@
+"""A tagger, and its export with any options."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -84,7 +84,7 @@ def test_metadata_says_what_the_artifact_is(exported: Exported) -> None:
 
 
 def test_states_that_go_in_and_out_are_paired(tmp_path: Path) -> None:
-    from support.torch_models import rows
+    from support.torch_rows import rows
 
     row = next(row for row in rows() if row.name == "given-states")
     description = export(row.make(), tmp_path / "m.onnx", row.inputs).description

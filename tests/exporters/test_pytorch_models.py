@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
-from support.torch_models import VOCABULARY, Row, rows
+from support.torch_models import VOCABULARY
+from support.torch_rows import Row, rows
 from torch.utils import _pytree as pytree
 
 from seqport.exporters import export

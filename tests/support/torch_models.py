@@ -1,9 +1,8 @@
-"""PyTorch modules as users write them; none of them is built by seqport. One row a way of writing."""
+"""PyTorch modules as users write them; none of them is built by seqport."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,16 +17,6 @@ IDS = Input("ids", ("batch", "seq"), "int64")
 X = Input("x", ("batch", "seq", FEATURES))
 X_TIME_MAJOR = Input("x", ("seq", "batch", FEATURES))
 LENGTHS = Input("lengths", ("batch",), "int64")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One module: how to make it, what it takes, and whether it wants its rows sorted by length."""
-
-    name: str
-    make: Callable[[], nn.Module]
-    inputs: tuple[Input, ...]
-    sorted_rows: bool = False
 
 
 class Wrapped(nn.Module):
@@ -105,32 +94,32 @@ class Subclass(nn.LSTM):
         return y * 2, h
 
 
-def _zeros_written_out(self: Any, ids: Tensor, lengths: Tensor) -> Any:
+def zeros_written_out(self: Any, ids: Tensor, lengths: Tensor) -> Any:
     h_0 = torch.zeros(4, ids.size(0), HIDDEN)
     packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
     y, state = self.recurrent(packed, (h_0, torch.zeros_like(h_0)))
     return pad_packed_sequence(y, batch_first=True)[0], state
 
 
-def _learned_state(self: Any, x: Tensor, lengths: Tensor) -> Any:
+def learned_state(self: Any, x: Tensor, lengths: Tensor) -> Any:
     h_0 = self.start.weight[:, None].expand(-1, x.size(0), -1).contiguous()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     y, h_T = self.recurrent(packed, h_0)
     return pad_packed_sequence(y, batch_first=True, total_length=x.size(1))[0], h_T
 
 
-def _given_states(self: Any, x: Tensor, lengths: Tensor, h_0: Tensor, c_0: Tensor) -> Any:
+def given_states(self: Any, x: Tensor, lengths: Tensor, h_0: Tensor, c_0: Tensor) -> Any:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     y, (h_T, c_T) = self.recurrent(packed, (h_0, c_0))
     return {"y": pad_packed_sequence(y, batch_first=True)[0], "h_T": h_T, "c_T": c_T}
 
 
-def _sorted_rows(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def sorted_rows(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True)
     return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
 
 
-def _linear_on_data(self: Any, x: Tensor, lengths: Tensor) -> Any:
+def linear_on_data(self: Any, x: Tensor, lengths: Tensor) -> Any:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     first, _ = self.first(packed)
     between = PackedSequence(
@@ -140,18 +129,18 @@ def _linear_on_data(self: Any, x: Tensor, lengths: Tensor) -> Any:
     return pad_packed_sequence(second, batch_first=True, total_length=x.size(1))[0], h_T
 
 
-def _replaced_data(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def replaced_data(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     packed = packed._replace(data=self.norm(packed.data))
     return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
 
 
-def _flat_outputs(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def flat_outputs(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return self.head(self.recurrent(packed)[0].data)
 
 
-def _sorted_by_hand(self: Any, x: Tensor, lengths: Tensor) -> Any:
+def sorted_by_hand(self: Any, x: Tensor, lengths: Tensor) -> Any:
     ordered, order = torch.sort(lengths, descending=True)
     packed = pack_padded_sequence(x[order], ordered, batch_first=True)
     y, h_T = self.recurrent(packed)
@@ -159,19 +148,19 @@ def _sorted_by_hand(self: Any, x: Tensor, lengths: Tensor) -> Any:
     return pad_packed_sequence(y, batch_first=True)[0][back], h_T[:, back]
 
 
-def _last_valid(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def last_valid(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     y, _ = self.recurrent(x)
     return self.head(y[torch.arange(x.size(0)), lengths - 1])
 
 
-def _masked_mean(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def masked_mean(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     y, y_lengths = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
     mask = torch.arange(y.size(1))[None, :] < y_lengths[:, None]
     return (y * mask[..., None]).sum(1) / y_lengths[:, None]
 
 
-def _attention(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def attention(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=x.size(1))
     scores = self.score(torch.tanh(y)).squeeze(-1)
@@ -179,14 +168,14 @@ def _attention(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return torch.bmm(scores.softmax(1)[:, None], y).squeeze(1)
 
 
-def _convolution_before(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def convolution_before(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     z = torch.relu(self.norm(self.conv(x.transpose(1, 2)))).transpose(1, 2)
     packed = pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
     y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=x.size(1))
     return self.head(y).log_softmax(-1)
 
 
-def _twice(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def twice(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     def run(z: Tensor) -> Tensor:
         packed = pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=z.size(1))[0]
@@ -194,64 +183,64 @@ def _twice(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return run(run(x))
 
 
-def _longer_total(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def longer_total(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, padding_value=7.0, total_length=64)[0]
 
 
-def _plain(self: Any, x: Tensor) -> Any:
+def plain(self: Any, x: Tensor) -> Any:
     return self.recurrent(x)
 
 
-def _unbatched(self: Any, x: Tensor) -> Any:
+def unbatched(self: Any, x: Tensor) -> Any:
     return self.recurrent(x)
 
 
-def _packed_only(_: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def packed_only(_: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(packed, batch_first=True, padding_value=-2.0)[0]
 
 
-def _lengths_as_list(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def lengths_as_list(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths.cpu().tolist(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0]
 
 
-def _lengths_as_array(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def lengths_as_array(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths.cpu().numpy(), True, False)  # type: ignore[arg-type]
     return self.recurrent(packed)[1]
 
 
-def _total_from_lengths(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def total_from_lengths(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     longest = int(lengths.max())
     y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=longest)
     return y
 
 
-def _lengths_of_ids(self: Any, ids: Tensor) -> Tensor:
+def lengths_of_ids(self: Any, ids: Tensor) -> Tensor:
     lengths = (ids != 0).sum(1).clamp(min=1)
     packed = pack_padded_sequence(self.embedding(ids), lengths.cpu(), batch_first=True, enforce_sorted=False)
     return self.recurrent(packed)[1]
 
 
-def _state_in_a_tuple(self: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:
+def state_in_a_tuple(self: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:
     return self.recurrent(x, state)
 
 
-def _batch_in_a_dict(self: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
+def batch_in_a_dict(self: Any, batch: dict[str, Tensor]) -> dict[str, Any]:
     packed = pack_padded_sequence(batch["x"], batch["lengths"], batch_first=True, enforce_sorted=False)
     y, h_T = self.recurrent(packed)
     return {"y": pad_packed_sequence(y, batch_first=True)[0], "more": {"h_T": h_T}}
 
 
-def _reversed_valid_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def reversed_valid_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(x.size(1))[None, :]
     order = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return self.recurrent(x.gather(1, order[..., None].expand_as(x)))[0]
 
 
-def _gru_loop(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+def gru_loop(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     h = x.new_zeros(x.size(0), HIDDEN)
     outputs = []
     for t in range(x.size(1)):
@@ -260,7 +249,7 @@ def _gru_loop(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(outputs, dim=1), h
 
 
-def _masked_lstm_loop(self: Any, ids: Tensor, lengths: Tensor) -> Any:
+def masked_lstm_loop(self: Any, ids: Tensor, lengths: Tensor) -> Any:
     x = self.embedding(ids)
     h = c = torch.zeros(x.size(0), HIDDEN)
     mask = torch.arange(x.size(1))[None, :] < lengths[:, None]
@@ -273,7 +262,7 @@ def _masked_lstm_loop(self: Any, ids: Tensor, lengths: Tensor) -> Any:
     return torch.stack(outputs, dim=1), h, c
 
 
-def _masked_lstm_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def masked_lstm_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     h = c = torch.zeros(x.size(0), HIDDEN)
     for t in range(x.size(1)):
         new_h, new_c = self.cell(x[:, t], (h, c))
@@ -282,7 +271,7 @@ def _masked_lstm_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return h
 
 
-def _a_number_of_its_own(self: Any, ids: Tensor) -> Tensor:
+def a_number_of_its_own(self: Any, ids: Tensor) -> Tensor:
     x = self.embedding(torch.where(ids >= 5, 7, ids))  # 7 is also a size that loops are traced at
     h = x.new_zeros(x.size(0), HIDDEN)
     for t in range(x.size(1)):
@@ -290,12 +279,12 @@ def _a_number_of_its_own(self: Any, ids: Tensor) -> Tensor:
     return h
 
 
-def _none_among_the_outputs(self: Any, x: Tensor) -> Any:
+def none_among_the_outputs(self: Any, x: Tensor) -> Any:
     y, h_T = self.recurrent(x)
     return y, None, h_T
 
 
-def _blended_loop(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+def blended_loop(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), HIDDEN)
     for t, step in enumerate(x.unbind(1)):
         alive = (lengths > t).float()[:, None]
@@ -303,7 +292,7 @@ def _blended_loop(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return self.head(h)
 
 
-def _two_layers_time_major(self: Any, x: Tensor) -> Tensor:
+def two_layers_time_major(self: Any, x: Tensor) -> Tensor:
     first = second = None
     outputs = []
     for step in x:
@@ -313,7 +302,7 @@ def _two_layers_time_major(self: Any, x: Tensor) -> Tensor:
     return torch.cat(outputs, dim=0)
 
 
-def _backward_loop(self: Any, x: Tensor) -> Tensor:
+def backward_loop(self: Any, x: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), HIDDEN)
     outputs = []
     for t in reversed(range(x.size(1))):
@@ -322,196 +311,15 @@ def _backward_loop(self: Any, x: Tensor) -> Tensor:
     return torch.stack(outputs, 1)
 
 
-class _Batch(Wrapped):
+class Batch(Wrapped):
     """A forward of one argument."""
 
     def forward(self, batch: dict[str, Tensor]) -> Any:  # type: ignore[override]
         return self.run(self, batch)
 
 
-class _WithState(Wrapped):
+class WithState(Wrapped):
     """A forward of an input and a state."""
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:  # type: ignore[override]
         return self.run(self, x, state)
-
-
-STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN)))
-LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-
-
-def _layer(layer: Callable[..., nn.RNNBase], **options: Any) -> nn.RNNBase:
-    return layer(FEATURES, HIDDEN, batch_first=True, **options)
-
-
-def rows() -> list[Row]:
-    """All rows."""
-    found = []
-    for name, layer in LAYERS.items():
-        choices: tuple[dict[str, Any], ...] = (
-            {},
-            {"bidirectional": True},
-            {"num_layers": 2},
-            {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
-            {"bias": False},
-        )
-        for options in choices:
-            label = "-".join([name, *options])
-            found.append(Row(f"tagger-{label}", lambda c=layer, o=options: Tagger(c, **o), (IDS, LENGTHS)))
-            found.append(
-                Row(f"classifier-{label}", lambda c=layer, o=options: Classifier(c, **o), (X_TIME_MAJOR, LENGTHS))
-            )
-        found.append(Row(f"{name}-cut", lambda c=layer: Tagger(c, total=False), (IDS, LENGTHS)))
-        found.append(
-            Row(f"{name}-padding-value", lambda c=layer: Tagger(c, total=False, padding_value=-1.5), (IDS, LENGTHS))
-        )
-        found.append(Row(f"{name}-no-lengths", lambda c=layer: Wrapped(_plain, recurrent=_layer(c)), (X,)))
-        found.append(
-            Row(
-                f"{name}-linear-on-data",
-                lambda c=layer: Wrapped(
-                    _linear_on_data,
-                    first=_layer(c),
-                    linear=nn.Linear(HIDDEN, FEATURES),
-                    second=_layer(c, bidirectional=True),
-                ),
-                (X, LENGTHS),
-            )
-        )
-        found.append(
-            Row(f"{name}-twice", lambda c=layer: Wrapped(_twice, recurrent=c(6, 6, batch_first=True)), (X, LENGTHS))
-        )
-    gru_head = {"recurrent": lambda: _layer(nn.GRU), "head": lambda: nn.Linear(HIDDEN, 2)}
-
-    def wrapped(
-        name: str,
-        run: Callable[..., Any],
-        inputs: tuple[Input, ...],
-        parts: dict[str, Callable[[], nn.Module]],
-        **more: Any,
-    ) -> Row:
-        return Row(name, lambda: Wrapped(run, **{k: make() for k, make in parts.items()}), inputs, **more)
-
-    found += [
-        Row("rnn-relu", lambda: Tagger(nn.RNN, nonlinearity="relu", bidirectional=True), (IDS, LENGTHS)),
-        Row("projected", lambda: Tagger(nn.LSTM, proj_size=3, num_layers=2, bidirectional=True), (IDS, LENGTHS)),
-        wrapped(
-            "projected-states",
-            _given_states,
-            (X, LENGTHS, Input("h_0", (2, "batch", 3)), Input("c_0", (2, "batch", HIDDEN))),
-            {"recurrent": lambda: _layer(nn.LSTM, num_layers=2, proj_size=3)},
-        ),
-        wrapped("lengths-as-list", _lengths_as_list, (X, LENGTHS), gru_head),
-        wrapped("lengths-as-array", _lengths_as_array, (X, LENGTHS), gru_head),
-        wrapped("total-from-lengths", _total_from_lengths, (X, LENGTHS), gru_head),
-        wrapped(
-            "lengths-of-ids",
-            _lengths_of_ids,
-            (IDS,),
-            {**gru_head, "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES)},
-        ),
-        wrapped("int32-lengths", _masked_mean, (X, Input("lengths", ("batch",), "int32")), gru_head),
-        wrapped("reversed-valid-steps", _reversed_valid_steps, (X, LENGTHS), gru_head),
-        Row(
-            "state-in-a-tuple",
-            lambda: _WithState(_state_in_a_tuple, recurrent=_layer(nn.LSTM, num_layers=2)),
-            (X, *STATES),
-        ),
-        Row("batch-in-a-dict", lambda: _Batch(_batch_in_a_dict, recurrent=_layer(nn.GRU)), (X, LENGTHS)),
-        Row(
-            "float64",
-            lambda: Tagger(nn.LSTM, bidirectional=True, num_layers=2).double(),
-            (IDS, LENGTHS),
-        ),
-        Row(
-            "weight-norm",
-            lambda: Wrapped(
-                _masked_mean, recurrent=nn.utils.parametrizations.weight_norm(_layer(nn.GRU), "weight_hh_l0")
-            ),
-            (X, LENGTHS),
-        ),
-        wrapped("gru-cell", _gru_loop, (X,), {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN)}),
-        wrapped("rnn-cell-relu", _gru_loop, (X,), {"cell": lambda: nn.RNNCell(FEATURES, HIDDEN, nonlinearity="relu")}),
-        wrapped(
-            "masked-lstm-cell",
-            _masked_lstm_loop,
-            (IDS, LENGTHS),
-            {
-                "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES),
-                "cell": lambda: nn.LSTMCell(FEATURES, HIDDEN),
-                "head": lambda: nn.Linear(HIDDEN, 3),
-            },
-        ),
-        wrapped("masked-lstm-state", _masked_lstm_state, (X, LENGTHS), {"cell": lambda: nn.LSTMCell(FEATURES, HIDDEN)}),
-        wrapped(
-            "a-number-of-its-own",
-            _a_number_of_its_own,
-            (IDS,),
-            {"embedding": lambda: nn.Embedding(VOCABULARY, FEATURES), "cell": lambda: nn.GRUCell(FEATURES, HIDDEN)},
-        ),
-        wrapped("none-among-the-outputs", _none_among_the_outputs, (X,), {"recurrent": lambda: _layer(nn.GRU)}),
-        wrapped(
-            "blended-cell",
-            _blended_loop,
-            (X, LENGTHS),
-            {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN, bias=False), "head": lambda: nn.Linear(HIDDEN, 2)},
-        ),
-        wrapped(
-            "two-cells-time-major",
-            _two_layers_time_major,
-            (X_TIME_MAJOR,),
-            {
-                "first": lambda: nn.GRUCell(FEATURES, HIDDEN),
-                "linear": lambda: nn.Linear(HIDDEN, 4),
-                "second": lambda: nn.RNNCell(4, HIDDEN),
-            },
-        ),
-        wrapped("backward-cell", _backward_loop, (X,), {"cell": lambda: nn.GRUCell(FEATURES, HIDDEN)}),
-        Row("compiled", lambda: torch.compile(Tagger(nn.GRU)), (IDS, LENGTHS)),  # type: ignore[arg-type, return-value]
-        Row("parallel", lambda: nn.DataParallel(Tagger(nn.GRU)), (IDS, LENGTHS)),
-        Row(
-            "encoder-decoder",
-            EncoderDecoder,
-            (X, LENGTHS, Input("y", ("batch", "out_seq", FEATURES)), Input("y_lengths", ("batch",), "int64")),
-        ),
-        Row("subclass", lambda: Subclass(FEATURES, HIDDEN, batch_first=True), (X,)),
-        wrapped(
-            "zeros-written-out",
-            _zeros_written_out,
-            (IDS, LENGTHS),
-            {
-                "embedding": lambda: nn.Embedding(VOCABULARY, FEATURES),
-                "recurrent": lambda: _layer(nn.LSTM, num_layers=2, bidirectional=True),
-            },
-        ),
-        wrapped(
-            "learned-state",
-            _learned_state,
-            (X, LENGTHS),
-            {"recurrent": lambda: _layer(nn.GRU, num_layers=2), "start": lambda: nn.Embedding(2, HIDDEN)},
-        ),
-        wrapped(
-            "given-states", _given_states, (X, LENGTHS, *STATES), {"recurrent": lambda: _layer(nn.LSTM, num_layers=2)}
-        ),
-        wrapped("sorted-rows", _sorted_rows, (X, LENGTHS), gru_head, sorted_rows=True),
-        wrapped("replaced-data", _replaced_data, (X, LENGTHS), {**gru_head, "norm": lambda: nn.LayerNorm(FEATURES)}),
-        wrapped("flat-outputs", _flat_outputs, (X, LENGTHS), gru_head),
-        wrapped("sorted-by-hand", _sorted_by_hand, (X, LENGTHS), gru_head),
-        wrapped("last-valid", _last_valid, (X, LENGTHS), gru_head),
-        wrapped("masked-mean", _masked_mean, (X, LENGTHS), gru_head),
-        wrapped("attention", _attention, (X, LENGTHS), {**gru_head, "score": lambda: nn.Linear(HIDDEN, 1)}),
-        wrapped(
-            "convolution-before",
-            _convolution_before,
-            (X, LENGTHS),
-            {
-                **gru_head,
-                "conv": lambda: nn.Conv1d(FEATURES, FEATURES, 3, padding=1),
-                "norm": lambda: nn.BatchNorm1d(FEATURES),
-            },
-        ),
-        wrapped("longer-total", _longer_total, (X, LENGTHS), gru_head),
-        wrapped("packed-only", _packed_only, (X, LENGTHS), {}),
-        wrapped("unbatched", _unbatched, (Input("x", ("seq", FEATURES)),), gru_head),
-    ]
-    return found

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
-from seqport.exporters.errors import ExportError, InputsError, RefusedError
+from seqport.exporters.errors import ExportError, InputsError, RefusedError, refusal_behind
 from seqport.exporters.frontends.naming import chosen_outputs, name_interface
 from seqport.exporters.frontends.pytorch.arguments import arrangements
 from seqport.exporters.frontends.pytorch.cells import has_cells
@@ -185,11 +185,8 @@ def _device(model: nn.Module) -> torch.device:
 
 def _explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
     """The refusal that a capture raised, wherever the tracer has wrapped it; else the tracer's own words."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RefusedError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+    if (refusal := refusal_behind(error)) is not None:
+        return refusal
     reason = str(error).strip().split("\n\n")[0]
     if isinstance(error, TypeError) and "argument" in reason:
         names = ", ".join(item.name for item in inputs)

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 import tf2onnx
 
-from seqport.exporters.errors import ExportError, RefusedError
+from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
@@ -97,11 +97,8 @@ def plain_name(kind: str, index: int) -> str:
 
 def explained(error: BaseException) -> ExportError:
     """The refusal that a capture raised, wherever TensorFlow has wrapped it; else TensorFlow's own words."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RefusedError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+    if (refusal := refusal_behind(error)) is not None:
+        return refusal
     reason = str(error).strip().split("\n\n")[0]
     return ExportError(
         f"TensorFlow cannot trace the model: {type(error).__name__}: {reason}. "

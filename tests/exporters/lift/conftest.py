@@ -1,3 +1,5 @@
+"""Files that other exporters write, made once, and their comparison with what was lifted out of them."""
+
 from __future__ import annotations
 
 import subprocess
