@@ -77,7 +77,7 @@ def test_a_choice_keeps_nan_out_of_the_branch_not_taken(tmp_path: Path) -> None:
     assert all(np.isfinite(array).all() for array in found.values())
 
 
-class _TakesOne(keras.Model):
+class TakesOne(keras.Model):
     """A subclassed model whose first argument holds all inputs."""
 
     def __init__(self, pick: Any) -> None:
@@ -92,5 +92,8 @@ class _TakesOne(keras.Model):
 
 @pytest.mark.parametrize("pick", [lambda i: (i["x"], i["mask"]), lambda i: (i[0], i[1])], ids=["dict", "list"])
 def test_a_subclassed_model_may_take_its_inputs_in_one(pick: Any, tmp_path: Path) -> None:
-    artifact = export(_TakesOne(pick), tmp_path / "m.onnx", [X, MASK])
+    artifact = export(TakesOne(pick), tmp_path / "m.onnx", [X, MASK])
     assert artifact.description.recurrent[0].lengths == "mask"
+    layer = keras.layers.Dense(1)
+    layer.build((1, 1))
+    assert layer.path == layer.name, "an attempt that failed left its name scope open"

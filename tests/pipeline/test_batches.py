@@ -10,7 +10,6 @@ from seqport.models import zoo
 from seqport.pipeline.batches import batches, for_padding
 from seqport.pipeline.build import export_part
 from seqport.pipeline.layout import Layout
-from seqport.pipeline.padding import _MORE_STEPS
 
 PADDED = ("language", "hyphenation", "digits", "forecast", "generator", "numbers")
 
@@ -66,8 +65,6 @@ def test_no_shape_is_one_that_an_export_was_proven_at(monkeypatch, tmp_path):
     export_part(part, weights, "pytorch", tmp_path / "language.onnx")
     assert seen and not seen & {(batch.rows, batch.steps) for batch in several if batch.rows > 1}
     assert max(batch.rows for batch in several) > max(rows for rows, _ in seen)
-    # real words are shorter than what exports are proven at; the padding checks go beyond
-    assert max(batch.steps for batch in several) + _MORE_STEPS > max(shape[1] for shape in seen)
 
 
 @pytest.mark.parametrize("name", PADDED)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src import backend
+from keras.src.backend.common import global_state
 
 from seqport.exporters.errors import Refusal
 from seqport.exporters.frontends.keras.cells import unknown_cell
@@ -34,7 +35,7 @@ def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterato
 
         return patched
 
-    with ExitStack() as stack:
+    with _name_scopes_kept(), ExitStack() as stack:
         for layer in (keras.layers.RNN, keras.layers.GRU, keras.layers.LSTM):
             stack.enter_context(replaced(layer, "inner_loop", capture(layer.inner_loop)))
         for fused in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
@@ -46,6 +47,17 @@ def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterato
         for owner in reversals.owners():
             stack.enter_context(replaced(owner, "flip", reversals.flip(owner.flip)))
         yield
+
+
+@contextmanager
+def _name_scopes_kept() -> Iterator[None]:
+    """A call that fails leaves its name scope open in Keras, and layers made later would be named inside of it."""
+    scopes: list[Any] = global_state.get_global_attribute("name_scope_stack", default=[], set_to_default=True)  # type: ignore[assignment]
+    before = list(scopes)
+    try:
+        yield
+    finally:
+        scopes[:] = before
 
 
 class _Reversals:
