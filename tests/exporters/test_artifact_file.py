@@ -134,6 +134,13 @@ def test_a_half_precision_model_is_computed_in_float32(tmp_path: Path) -> None:
         export(torch.nn.GRU(6, 5).half(), tmp_path / "n.onnx", [Input("x", ("seq", "batch", 6), "float16")])
 
 
+def test_values_that_explode_over_many_steps_are_no_evidence(tmp_path: Path) -> None:
+    model = torch.nn.RNN(6, 5, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        model.weight_hh_l0.copy_(1.6 * torch.eye(5))  # overflows float32 within two hundred steps  # type: ignore[operator]
+    export(model, tmp_path / "m.onnx", [Input("x", ("batch", "seq", 6))])
+
+
 def test_a_folder_is_no_file(tagger: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is a folder: expected the path of the file to write"):
         export(tagger, tmp_path, [IDS, LENGTHS])
