@@ -17,7 +17,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] - 
 
 
 def test_the_commands():
-    assert set(COMMANDS) == {"train", "export", "parity", "bench", "inspect", "check", "lift", "run"}
+    assert set(COMMANDS) == {"train", "export", "build", "parity", "bench", "inspect", "check", "lift", "run"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
