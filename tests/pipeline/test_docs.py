@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer.main
 
 import seqport
+from seqport.errors import SeqportError
 from seqport.pipeline.cli import app
 
 ROOT = Path(seqport.__file__).parents[2]
@@ -43,3 +47,31 @@ def test_ci_calls_the_targets_that_a_developer_does():
     path = ROOT / ".ci/run"
     assert path.stat().st_mode & 0o111
     assert re.findall(r"^make (.*)$", path.read_text(), re.MULTILINE) == ["lint test", "parity"]
+
+
+def _in_code(kind: type) -> Iterator[tuple[str, str]]:
+    """Every error below one, with the one that it derives from."""
+    for below in kind.__subclasses__():
+        yield below.__name__, kind.__name__
+        yield from _in_code(below)
+
+
+def _drawn(text: str) -> Iterator[tuple[str, str]]:
+    """The same of a drawn tree."""
+    above: list[str] = []
+    for branches, name in re.findall(r"^([│├└─ ]*)(\w+Error)\b", text, re.MULTILINE):
+        depth = len(branches) // 4
+        del above[depth:]
+        if above:
+            yield name, above[-1]
+        above.append(name)
+
+
+def test_the_documented_tree_of_errors_is_the_one_in_the_code():
+    for room in ("models", "models.zoo", "exporters", "exporters.lift", "runtime", "pipeline"):
+        package = importlib.import_module(f"seqport.{room}")
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name in ("errors", "task"):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+    drawn = list(_drawn((ROOT / "docs/errors.md").read_text().split("```")[1]))
+    assert len(drawn) > 15 and sorted(drawn) == sorted(_in_code(SeqportError))

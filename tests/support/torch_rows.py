@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from seqport.exporters import Input
 from support.torch_models import (
@@ -68,6 +70,19 @@ class Row:
     make: Callable[[], nn.Module]
     inputs: tuple[Input, ...]
     sorted_rows: bool = False
+    # One value an input, by name, to forward's arguments; in the inputs' order where left out.
+    arranged: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
+
+    def arguments(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """Forward's arguments, made of one value an input."""
+        return self.arranged(values) if self.arranged else tuple(values[item.name] for item in self.inputs)
+
+    def answers(self, model: nn.Module, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The module's own answers, flat."""
+        arguments = self.arguments({item.name: torch.from_numpy(arrays[item.name]) for item in self.inputs})
+        with torch.no_grad():
+            result = getattr(model, "_orig_mod", model)(*arguments)
+        return [leaf.numpy() for leaf in pytree.tree_leaves(result) if leaf is not None]
 
 
 STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN)))
@@ -150,8 +165,14 @@ def rows() -> list[Row]:
             "state-in-a-tuple",
             lambda: WithState(state_in_a_tuple, recurrent=_layer(nn.LSTM, num_layers=2)),
             (X, *STATES),
+            arranged=lambda values: (values["x"], (values["h_0"], values["c_0"])),
         ),
-        Row("batch-in-a-dict", lambda: Batch(batch_in_a_dict, recurrent=_layer(nn.GRU)), (X, LENGTHS)),
+        Row(
+            "batch-in-a-dict",
+            lambda: Batch(batch_in_a_dict, recurrent=_layer(nn.GRU)),
+            (X, LENGTHS),
+            arranged=lambda values: (values,),
+        ),
         Row(
             "float64",
             lambda: Tagger(nn.LSTM, bidirectional=True, num_layers=2).double(),
