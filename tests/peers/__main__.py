@@ -27,7 +27,7 @@ SECONDS_ALLOWED = 180
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m peers", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--framework", choices=list(EXPORTERS), action="append", help="all where left out")
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--output", type=Path, help="the page to write, with its picture beside it; else a summary")
