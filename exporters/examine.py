@@ -5,18 +5,19 @@ Nothing is run and nothing is changed; the file may come from any exporter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
+from seqport.exporters.digest import weights_sha256
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.builder import constant
 from seqport.exporters.passes.roles import SEQUENCE_LENS, lengths_source, native_nodes
 from seqport.exporters.recurrent import CELLS
 from seqport.exporters.signature import DTYPES, Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, TensorInfo, read_metadata
+from seqport.runtime.external import data_files, require_data_files
 
 _LOOPS = ("Loop", "Scan")
 _PEEPHOLES = 7  # position among an LSTM's inputs
@@ -34,6 +35,7 @@ class Findings:
         cuda: what ONNX Runtime's CUDA provider would leave to the CPU, node by node, and why.
         opset: of the standard domain.
         description: what the file says of itself, where seqport made it.
+        beside: name and size in bytes of the files beside it that hold its weights.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -43,6 +45,7 @@ class Findings:
     cuda: tuple[Refusal, ...]
     opset: int
     description: Description | None
+    beside: dict[str, int] = field(default_factory=dict)
 
 
 def examine(path: str | Path) -> Findings:
@@ -50,12 +53,14 @@ def examine(path: str | Path) -> Findings:
 
     Raises:
         NotOnnxError: there is no such file, or it is no ONNX model.
+        ArtifactError: its weights beside it are not all there.
         ExportError: the model cannot be read.
     """
     path = Path(path)
     metadata = read_metadata(path)
+    require_data_files(path)
     try:
-        model = ir.from_proto(onnx.load(path, load_external_data=False))
+        model = ir.load(path)
     except Exception as error:
         raise ExportError(f"{path} cannot be read as an ONNX model: {error}") from error
     description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
@@ -65,10 +70,11 @@ def examine(path: str | Path) -> Findings:
         inputs=inputs,
         outputs=tuple(map(_tensor, model.graph.outputs)),
         recurrent=tuple(_recurrent(node, inputs) for node in nodes),
-        breaks=tuple(_breaks(model, nodes, inputs)),
+        breaks=(*_breaks(model, nodes, inputs), *_changed(model, description)),
         cuda=tuple(_left_to_the_cpu(nodes)),
         opset=model.opset_imports.get("", 0),
         description=description,
+        beside={str(place): place.stat().st_size for place in data_files(path)},
     )
 
 
@@ -126,6 +132,16 @@ def _breaks(model: ir.Model, nodes: list[ir.Node], inputs: tuple[TensorInfo, ...
             if not _has_lengths(node)
         ]
     return found
+
+
+def _changed(model: ir.Model, description: Description | None) -> list[Refusal]:
+    """Weights that are no longer those that the description was written for."""
+    said = description.weights_sha256 if description is not None else ""
+    found = weights_sha256(model) if said else ""
+    if found == said:
+        return []
+    reason = f"have the sha256 {found[:12]}…, and the file's own description says {said[:12]}…"
+    return [Refusal("the weights", reason, "they were changed or damaged after the export: export the model again")]
 
 
 def _has_lengths(node: ir.Node) -> bool:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx_ir as ir
 
 from seqport.exporters.arrangement import Arrangement, Nested
 from seqport.exporters.errors import ExportError, InputsError
@@ -24,6 +22,7 @@ from seqport.exporters.passes.opset import IR_VERSIONS
 from seqport.exporters.passes.probe import probe
 from seqport.exporters.signature import Input, check_inputs, check_outputs
 from seqport.exporters.version import VERSION
+from seqport.exporters.write import write
 from seqport.runtime.artifact import Description
 
 
@@ -45,6 +44,7 @@ class Settings(NamedTuple):
 
     opset: int
     strict: bool
+    external_data: bool | None
 
 
 def export(
@@ -56,6 +56,7 @@ def export(
     *,
     strict: bool = True,
     opset: int = 18,
+    external_data: bool | None = None,
 ) -> Artifact:
     """Export a recurrent model to ONNX with native recurrent operators and its lengths.
 
@@ -71,6 +72,7 @@ def export(
             random values make no sense to the model, such as ids above 1 that matter.
         strict: False writes an artifact that breaks the contract, and records the breaks in it.
         opset: of the ONNX file, 17 to 22.
+        external_data: whether the weights stand in `<path>.data`, beside the file; where left out, above 1.5 GB.
 
     Raises:
         InputsError: inputs, outputs, example or opset do not fit the model.
@@ -80,12 +82,13 @@ def export(
         raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
     target = _target(Path(path))
     frontend = frontend_for(model)
+    settings = Settings(opset, strict, external_data)
     failure: ExportError | None = None
     for candidate in frontend.known_inputs(model) if inputs is None else (inputs,):
         with LOCK:
             try:
-                job = _job(frontend, model, Arrangement(candidate), outputs, Settings(opset, strict))
-                return _finished(job, example, target)
+                job = _job(frontend, model, Arrangement(candidate), outputs, settings)
+                return _finished(job, example, target, settings)
             except ExportError as error:
                 failure = failure or error
     assert failure is not None
@@ -104,14 +107,14 @@ def _job(
     return job
 
 
-def _finished(job: Job, example: Mapping[str, Any] | None, target: Path) -> Artifact:
+def _finished(job: Job, example: Mapping[str, Any] | None, target: Path, settings: Settings) -> Artifact:
     """The lowered model, proven, checked and written."""
     measured = probe(job, _example(example, job.capture.inputs))
     declare_outputs(job, measured)
     stamp(job, measured, VERSION)
     check_contract(job)
     assert job.description is not None
-    return Artifact(_write(job.model, target), job.description)
+    return Artifact(write(job.model, target, settings.external_data), job.description)
 
 
 def _example(example: Mapping[str, Any] | None, inputs: Sequence[Input]) -> dict[str, np.ndarray] | None:
@@ -144,24 +147,4 @@ def _target(path: Path) -> Path:
         raise ExportError(f"{path} is a folder: expected the path of the file to write, such as {path / 'model.onnx'}")
     if not path.parent.is_dir():
         raise ExportError(f"the folder {path.parent} does not exist: create it, or choose another path")
-    return path
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _write(model: ir.Model, path: Path) -> Path:
-    """Write the whole file beside its place, then move it there: no half-written artifact is ever seen."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(ir.to_proto(model).SerializeToString(deterministic=True))
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

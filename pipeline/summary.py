@@ -14,6 +14,7 @@ def describe_lines(path: Path, found: Findings) -> Iterator[str]:
     description = found.description
     framework = "an unknown exporter" if description is None else description.source.get("framework", "?")
     yield f"{path}: from {framework}, opset {found.opset}, {path.stat().st_size / 1000:.0f} kB"
+    yield from (f"weights in {place}, {size / 1000:.0f} kB" for place, size in found.beside.items())
     yield "inputs"
     yield from map(_tensor, found.inputs)
     yield "outputs"

@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from seqport.runtime.errors import ArtifactError, NoMetadataError, NotOnnxError
+from seqport.runtime.wire import BYTES, entry, skip, take, varint
 
 METADATA_KEY = "seqport"
 FORMAT = 1
 
-# Field numbers of onnx.ModelProto, and of the StringStringEntryProto in metadata_props.
+# Field numbers of onnx.ModelProto.
 # https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _IR_VERSION, _GRAPH, _METADATA_PROPS = 1, 7, 14
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -172,13 +171,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     with path.open("rb") as file:
         try:
             while file.tell() < size:
-                number, wire_type = divmod(_varint(file), 8)
+                number, wire_type = divmod(varint(file), 8)
                 seen.add(number)
-                if number == _METADATA_PROPS and wire_type == _BYTES:
-                    key, value = _entry(_take(file, _varint(file), size))
+                if number == _METADATA_PROPS and wire_type == BYTES:
+                    key, value = entry(take(file, varint(file), size))
                     metadata[key] = value
                 else:
-                    _skip(file, wire_type, size)
+                    skip(file, wire_type, size)
         except (EOFError, UnicodeDecodeError, ValueError) as error:
             raise _not_onnx(path, size) from error
     if not {_IR_VERSION, _GRAPH} <= seen:
@@ -191,60 +190,3 @@ def _not_onnx(path: Path, size: int) -> NotOnnxError:
         f"{path} ({size} bytes) is no ONNX model: its bytes do not read as one. "
         "Expected a .onnx file, as seqport.exporters.export writes it; was the download or copy cut short?"
     )
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise EOFError
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("a varint of more than ten bytes")
-
-
-def _take(file: BinaryIO, count: int, size: int) -> bytes:
-    if file.tell() + count > size:
-        raise EOFError
-    return file.read(count)
-
-
-def _skip(file: BinaryIO, wire_type: int, size: int) -> None:
-    if wire_type == _VARINT:
-        _varint(file)
-        return
-    widths = {_FIXED64: 8, _FIXED32: 4}
-    count = _varint(file) if wire_type == _BYTES else widths.get(wire_type)
-    if count is None:
-        raise ValueError(f"wire type {wire_type}")
-    if file.tell() + count > size:
-        raise EOFError
-    file.seek(count, 1)
-
-
-def _entry(data: bytes) -> tuple[str, str]:
-    """One StringStringEntryProto."""
-    fields = {_ENTRY_KEY: "", _ENTRY_VALUE: ""}
-    position = 0
-    while position < len(data):
-        tag, position = _varint_at(data, position)
-        count, position = _varint_at(data, position)
-        if tag % 8 != _BYTES or position + count > len(data):
-            raise ValueError("a metadata entry of another form")
-        fields[tag // 8] = data[position : position + count].decode()
-        position += count
-    return fields[_ENTRY_KEY], fields[_ENTRY_VALUE]
-
-
-def _varint_at(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data):
-            raise EOFError
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position

@@ -10,6 +10,7 @@ import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.errors import ArtifactError, refused_value
+from seqport.runtime.external import require_data_files
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
@@ -38,13 +39,15 @@ class Session:
 
     Raises:
         NotOnnxError: there is no such file, or it is no ONNX model.
-        ArtifactError: ONNX Runtime cannot open it, or its metadata does not fit its graph.
+        ArtifactError: ONNX Runtime cannot open it, its weights beside it are not all there, or its metadata does not
+            fit its graph.
         ProviderError: none of the wanted providers can run it, with cause and remedy.
     """
 
     def __init__(self, path: str | Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None) -> None:
         self.path = Path(path)
         metadata = read_metadata(self.path)
+        require_data_files(self.path)
         self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         opened = open_model(self.path, provider, threads=threads)
         self._session = opened.session

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 from onnx import version_converter
 from onnx_ir.passes import common
 
+from seqport.exporters.digest import weights_sha256
 from seqport.exporters.lift.cuts import cuts_of
 from seqport.exporters.lift.emit import emit
 from seqport.exporters.lift.errors import LiftError, NotLiftedError
@@ -24,12 +23,13 @@ from seqport.exporters.lift.reversal import fold_reversals
 from seqport.exporters.lift.unrolled import lift_unrolled
 from seqport.exporters.lift.walk import Facts, body_of
 from seqport.exporters.recurrent import DOMAIN, VERSION, RecurrentCall, is_recurrent
+from seqport.exporters.serial import through_onnx
+from seqport.exporters.write import write
+from seqport.runtime.artifact import METADATA_KEY, Description
 
 _LOOPS = ("Loop", "Scan")
 # The lowering writes operators as this opset has them.
 _OLDEST, _CONVERTED = 17, 18
-# A protobuf file holds 2 GB; weights above this stand in a file beside it.
-_LARGEST = 1_900_000_000
 
 
 def lift(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
@@ -52,6 +52,7 @@ def lift(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Repo
     model = _read(Path(source))
     report = lift_model(model)
     lower(model)
+    _restamp(model)
     _write(model, Path(target))
     return report
 
@@ -149,7 +150,7 @@ def _read(path: Path) -> ir.Model:
     if model.opset_imports.get("", 0) >= _OLDEST:
         return model
     try:
-        return ir.from_proto(version_converter.convert_version(onnx.load(path), _CONVERTED))
+        return through_onnx(model, lambda proto: version_converter.convert_version(proto, _CONVERTED))
     except Exception as error:
         raise LiftError(
             f"{path} has opset {model.opset_imports.get('', 0)} "
@@ -164,21 +165,15 @@ def _cause(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+def _restamp(model: ir.Model) -> None:
+    """A description of an earlier export names the weights that are there now."""
+    if METADATA_KEY in model.metadata_props:
+        description = Description.from_json(model.metadata_props[METADATA_KEY])
+        stamped = replace(description, weights_sha256=weights_sha256(model))
+        model.metadata_props[METADATA_KEY] = stamped.to_json()
+
+
 def _write(model: ir.Model, path: Path) -> None:
-    """The whole file beside its place, then moved there: no half-written file is ever seen."""
     if not path.parent.is_dir():
         raise LiftError(f"the folder {path.parent} does not exist: create it, or choose another path")
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    if size > _LARGEST:
-        ir.save(model, path, external_data=f"{path.name}.data")
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            ir.external_data.load_to_model(model)
-            file.write(ir.to_proto(model).SerializeToString(deterministic=True))
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(model, path)

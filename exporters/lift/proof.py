@@ -18,6 +18,7 @@ from seqport.exporters.lift.cuts import BATCH, SEQ, Cut
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.lower import lower
 from seqport.exporters.lift.walk import skip
+from seqport.exporters.serial import session_of
 
 # Sizes of batch and seq in each trial; the last has full lengths only.
 TRIALS = ((3, 5), (1, 1), (2, 9), (4, 2), (5, 7))
@@ -139,13 +140,8 @@ def _draw(feeds: Mapping[str, Cut], batch: int, seq: int, seed: int, limits: tup
 
 
 def _session(model: ir.Model) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        ir.external_data.load_to_model(model)  # weights beside the file: the part holds those that it needs
-        data = ir.to_proto(model).SerializeToString()
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return session_of(model)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise NotLiftedError(f"it could not be proven, because ONNX Runtime does not load it: {reason}") from error

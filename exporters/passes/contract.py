@@ -12,6 +12,7 @@ import onnx_ir as ir
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.job import Job
 from seqport.exporters.recurrent import DOMAIN
+from seqport.exporters.serial import through_onnx
 
 _LOOPS = ("Loop", "Scan")
 
@@ -68,6 +69,6 @@ def _axis_breaks(job: Job) -> list[Refusal]:
 
 def _check_file(model: ir.Model) -> None:
     try:
-        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+        through_onnx(model, lambda proto: onnx.checker.check_model(proto, full_check=True))
     except Exception as error:
         raise ExportError(f"onnx.checker refuses the exported graph: {error}") from error

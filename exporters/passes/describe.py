@@ -6,12 +6,11 @@ Needs: a graph that kept the contract, and its output axes. Guarantees: one meta
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import onnx_ir as ir
 
 from seqport.exporters.capture import Capture
+from seqport.exporters.digest import weights_sha256
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.probe import TOLERANCE, Measured
 from seqport.exporters.passes.ragged import proven
@@ -51,7 +50,7 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
         convention=capture.convention,
         opset=job.opset,
         source={**capture.source, "seqport": seqport_version},
-        weights_sha256=_weights_hash(job.model),
+        weights_sha256=weights_sha256(job.model),
         breaks=tuple(str(refusal) for refusal in job.refusals),
         notes=tuple(capture.notes),
         proof=_proof(measured),
@@ -148,13 +147,3 @@ def _states(job: Job, axes: Axes) -> tuple[StateInfo, ...]:
 def _behind(value: ir.Value) -> set[ir.Value]:
     """Values that a state passes through on its way out: reshapes, joins, choices, no arithmetic."""
     return walk_up(value, lambda node: node.inputs if node.op_type in _PASSING else ())
-
-
-def _weights_hash(model: ir.Model) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(model.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is not None:
-            digest.update(f"{name}:{tensor.dtype}:{tensor.shape}".encode())
-            digest.update(tensor.tobytes())
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from onnx import version_converter
 from seqport.exporters.errors import ExportError
 from seqport.exporters.passes.builder import constant
 from seqport.exporters.passes.job import Job
+from seqport.exporters.serial import through_onnx
 
 # opset → IR version of the onnx release that brought it: https://github.com/onnx/onnx/blob/main/docs/Versioning.md
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
@@ -35,13 +36,11 @@ def set_opset(job: Job) -> None:
     elif before != job.opset:
         job.model.ir_version = max(job.model.ir_version, IR_VERSIONS[job.opset])
         try:
-            # The converter copies the model through a string, which weights above 2 GB do not fit.
-            proto = version_converter.convert_version(ir.to_proto(job.model), job.opset)
+            job.model = through_onnx(job.model, lambda proto: version_converter.convert_version(proto, job.opset))
         except Exception as error:
             raise ExportError(
                 f"the graph cannot be converted from opset {before} to {job.opset}: {str(error).strip()}. {_REMEDY}"
             ) from error
-        job.model = ir.from_proto(proto)
     job.model.ir_version = IR_VERSIONS[job.opset]
 
 

@@ -21,6 +21,7 @@ from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.draws import FURTHER, LONG, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
+from seqport.exporters.serial import session_of
 from seqport.runtime.artifact import TensorInfo
 
 # Float32 runtimes differ by rounding; a lost length, a swapped gate or a baked state differ by far more. Half
@@ -169,12 +170,8 @@ def _roles(job: Job) -> Roles:
 
 
 def _session(model: ir.Model) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        data = ir.to_proto(model).SerializeToString()
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return session_of(model)
     except Exception as error:
         raise ExportError(f"ONNX Runtime cannot load the exported graph: {error}") from error
 

@@ -76,7 +76,7 @@ def test_the_weights_are_not_read(artifact, monkeypatch) -> None:
     onnx.save(model, path)
     taken = []
     monkeypatch.setattr(
-        "seqport.runtime.artifact._take", lambda file, count, _size: taken.append(count) or file.read(count)
+        "seqport.runtime.artifact.take", lambda file, count, _size: taken.append(count) or file.read(count)
     )
     read_metadata(path)
     assert sum(taken) < 10_000
