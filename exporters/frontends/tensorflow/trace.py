@@ -26,6 +26,7 @@ from seqport.exporters.frontends.tensorflow.convert import (
     rename,
     translated,
 )
+from seqport.exporters.frontends.tensorflow.eager import eager
 from seqport.exporters.frontends.tensorflow.sources import Run, Source, output_names, pruned, source_of
 from seqport.exporters.lift import lift_model
 from seqport.exporters.signature import Input
@@ -33,6 +34,7 @@ from seqport.exporters.signature import Input
 _REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Keras 3 model"
 
 
+@eager
 def known_inputs(model: Any) -> list[list[Input]]:
     """The inputs that the model declares.
 
@@ -50,6 +52,7 @@ def known_inputs(model: Any) -> list[list[Input]]:
     return [known, shared] if len(time) > 1 else [known]
 
 
+@eager
 def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
     """Trace a function, a SavedModel folder, a frozen GraphDef or a tf_keras model.
 
@@ -141,6 +144,7 @@ def _frozen(
     return graph, names, pruned(source.graph_def, arrangement, chosen)
 
 
+@eager
 def _run(run: Run, inputs: Sequence[Input], names: Sequence[str], arrays: Arrays, again: bool) -> dict[str, np.ndarray]:
     results = [run([tf.constant(arrays[item.name]) for item in inputs]) for _ in range(1 + again)]
     return {name: np.asarray(leaf) for name, leaf in zip(names, results[-1].values(), strict=True)}
