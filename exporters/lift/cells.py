@@ -12,7 +12,7 @@ LSTM  c' = f c + i g, h' = o act(c'); with coupled gates i = 1 - f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Cell:
         b_hh: [G * H]; only a GRU that resets after the product has one.
         reset_after: of a GRU.
         peepholes: [3 * H] in ONNX's order of gates i, o, f, or None.
+        projection: [H, P] of an LSTM whose h is its output times a matrix, or None. W_hh takes the output before it.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Cell:
     b_hh: np.ndarray | None = None
     reset_after: bool = False
     peepholes: np.ndarray | None = None
+    projection: np.ndarray | None = None
 
 
 def single_state(new: Expression, h: str) -> Cell:
@@ -142,8 +144,9 @@ def two_states(new_h: Expression, new_c: Expression, h: str, c: str, c_next: str
     Raises:
         NotLiftedError: it is none.
     """
-    size = new_h.width or 0
+    size = new_c.width or 0
     cell_state, next_state = leaf_factor(c, size, 0, size), leaf_factor(c_next, size, 0, size)
+    new_h, projection = _unprojected(new_h, size)
     output = _only_product(new_h)
     if output is None or new_c.dense or not close(new_c.const, 0):
         raise NotLiftedError(f"its new states are {new_h} and {new_c}, which is no LSTM")
@@ -156,19 +159,36 @@ def two_states(new_h: Expression, new_c: Expression, h: str, c: str, c_next: str
     rest = {key: array for key, array in new_c.scaled.items() if key != forget[0]}
     if f is None or f.kind != "act":
         raise NotLiftedError("its forget gate has no activation")
-    gates = {"o": gate_of(o, h, size, c_next), "f": gate_of(f, h, size)}
-    gates["i"], gates["g"] = _input_gate(rest, f, gates, cell_state, h, size)
-    return _lstm(gates, squash.name, cell_state, next_state, size)
+    width = size if projection is None else projection.shape[1]
+    gates = {"o": gate_of(o, h, size, c_next, width), "f": gate_of(f, h, size, width=width)}
+    gates["i"], gates["g"] = _input_gate(rest, f, gates, cell_state, h, size, width)
+    cell = _lstm(gates, squash.name, cell_state, next_state, size)
+    # u W_hr W_hh: the recurrent weights take the output u before its projection, so that a plain LSTM runs through it.
+    return cell if projection is None else replace(cell, W_hh=cell.W_hh @ projection.T, projection=projection)
+
+
+def _unprojected(new_h: Expression, size: int) -> tuple[Expression, np.ndarray | None]:
+    """The h before it is multiplied by a matrix, and the matrix where there is one."""
+    if new_h.scaled or len(new_h.dense) != 1 or not close(new_h.const, 0):
+        return new_h, None
+    (product, matrix), *_ = new_h.dense.items()
+    return Expression(size, np.zeros(size), {}, {product: np.ones(size)}), matrix
 
 
 def _input_gate(
-    rest: dict[Product, np.ndarray], f: Factor, gates: Mapping[str, Gate], cell_state: Factor, h: str, size: int
+    rest: dict[Product, np.ndarray],
+    f: Factor,
+    gates: Mapping[str, Gate],
+    cell_state: Factor,
+    h: str,
+    size: int,
+    width: int,
 ) -> tuple[Gate, Gate]:
     """The input gate and the candidate, from what is added to f c."""
     if len(rest) == 1:
         (product, vector), *_ = rest.items()
         if len(product) == 2 and close(vector, 1) and all(factor.kind == "act" for factor in product):
-            one, other = (gate_of(factor, h, size) for factor in product)
+            one, other = (gate_of(factor, h, size, width=width) for factor in product)
             # The gate has the other gates' activation, or where both have it, the peephole.
             known = {gate.activation for gate in gates.values()}
             swap = (one.activation not in known and other.activation in known) or (cell_state,) in other.scaled
@@ -176,7 +196,7 @@ def _input_gate(
     if len(rest) == 2:  # i = 1 - f: g - f g
         alone = next((key for key in rest if len(key) == 1), None)
         if alone and close(rest[alone], 1) and close(rest.get(_product(f, alone[0]), np.zeros(1)), -1):
-            return gates["f"].opposite(), gate_of(alone[0], h, size)
+            return gates["f"].opposite(), gate_of(alone[0], h, size, width=width)
     raise NotLiftedError("its new cell state is not f c + i g")
 
 

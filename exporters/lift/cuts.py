@@ -76,9 +76,10 @@ def cuts_of(plan: Plan) -> Cuts:
     for part in plan.steps.slices.values():
         cuts.put_sequence(part.sequence, part.axis)
     for carried in plan.carried:
-        width = facts.width(carried.state.initial) or facts.width(carried.state.entry)
+        whole = carried.state.whole or carried.state
+        width = whole.width(facts)
         if width is not None:
-            cuts.put_state(carried.state.initial, width)
+            cuts.put_state(whole.initial, width)
     for layer in plan.layers:
         if layer.gate is not None and layer.gate.lengths is not None:
             cuts.put(layer.gate.lengths[0], [BATCH], is_lengths=True)

@@ -15,9 +15,10 @@ from seqport.exporters.lift.neutral import neutral
 from seqport.exporters.lift.outputs import Outputs
 from seqport.exporters.lift.plan import Layer, Plan
 from seqport.exporters.lift.report import Lifted
-from seqport.exporters.lift.steps import Affine, Slice
+from seqport.exporters.lift.steps import Affine, Slice, State
 from seqport.exporters.lift.walk import attribute, body_of
 from seqport.exporters.passes.builder import Builder
+from seqport.exporters.passes.lengths import is_zero
 
 
 def emit(plan: Plan, name: str) -> list[Lifted]:
@@ -53,6 +54,7 @@ class _Emitter:
         for i, carried in enumerate(self.plan.carried):
             if _is_used(carried.state.final):
                 replacements.append((carried.state.final, self._final(i)))
+        replacements.extend(self._joined_finals())
         for before, after in replacements:
             replace(self.steps.node, before, after)
         # A body that is dropped would go on reading the outer graph.
@@ -100,7 +102,7 @@ class _Emitter:
         name = self.name if len(self.plan.layers) == 1 else f"{self.name}.{number}"
         x, W = self._input(layer)
         lengths, mask = self._gate(layer.gate)
-        initial = [self._initial(i) for i in layer.states]
+        initial = [self._initial(i, cell.projection if i == layer.h else None) for i in layer.states]
         y, h_T, c_T = neutral(
             self.build,
             self.steps.node,
@@ -114,6 +116,9 @@ class _Emitter:
             reverse=self.plan.reverse,
             padding=self.outputs.padding(layer),
         )
+        if cell.projection is not None:
+            W_hr = self.build.const(cell.projection, np.float32, "W_hr")
+            y, h_T = self.build.op("MatMul", y, W_hr), self.build.op("MatMul", h_T, W_hr)
         carried = self.plan.carried[layer.h]
         self.outputs.set(layer, y)
         self.known[carried.new] = y
@@ -178,15 +183,38 @@ class _Emitter:
         flat = self.build.op("Reshape", mask, self.build.const([0, -1], name="shape"))
         return self.build.op("Transpose", flat, perm=[1, 0])
 
-    def _initial(self, i: int) -> ir.Value | None:
-        value = self.plan.carried[i].state.initial
+    def _initial(self, i: int, projection: np.ndarray | None) -> ir.Value | None:
+        value = self._first(self.plan.carried[i].state)
         shape = self.steps.facts.shape(value)
         if shape is not None and len(shape) != 2:
             raise NotLiftedError(f"its state has {len(shape)} axes, where [batch, num_hidden_units] was expected")
         dtype = self.steps.facts.dtype(value)
         if dtype not in (None, ir.DataType.FLOAT):
             raise NotLiftedError(f"its state is {dtype.name}, and ONNX Runtime's recurrent operators are float32")
+        if projection is not None and not is_zero(value):
+            if np.linalg.matrix_rank(projection) < projection.shape[1]:
+                raise NotLiftedError("its state is projected to more than the rank of its projection, and given")
+            # A u whose projection is the given h.
+            value = self.build.op("MatMul", value, self.build.const(np.linalg.pinv(projection), np.float32, "inverse"))
         return self.build.op("Unsqueeze", value, self.build.const([0], name="axes"))
+
+    def _first(self, state: State) -> ir.Value:
+        """The initial value of a state, or of a piece of a joined one."""
+        if state.columns is None or is_zero(state.initial):
+            return state.initial
+        start, end = (self.build.const([at]) for at in state.columns)
+        return self.build.op("Slice", state.initial, start, end, self.build.const([1], name="axes"))
+
+    def _joined_finals(self) -> list[tuple[ir.Value, ir.Value]]:
+        """The final values of joined states that somebody reads."""
+        pieces: dict[ir.Value, list[int]] = {}
+        for i, carried in enumerate(self.plan.carried):
+            if carried.state.whole is not None and _is_used(carried.state.whole.final):
+                pieces.setdefault(carried.state.whole.final, []).append(i)
+        return [
+            (final, self.build.op("Concat", *(self._final(i) for i in numbers), axis=1))
+            for final, numbers in pieces.items()
+        ]
 
     def _final(self, i: int) -> ir.Value:
         axes = self.build.const([0], name="axes")
@@ -209,10 +237,24 @@ class _Emitter:
         raise NotLiftedError(f"it collects its outputs along axis {axis}")
 
     def _sequence(self, value: ir.Value) -> ir.Value:
-        return self.outputs.sequence(value, self.hoist.sequence, self._where_seen)
+        return self.outputs.sequence(value, self.hoist.sequence, self._where_seen, self._where_valid)
 
-    def _where_seen(self, layer: Layer, y: ir.Value, initial: ir.Value) -> ir.Value:
+    def _where_valid(self, layer: Layer, value: ir.Value) -> ir.Value:
+        """A value [seq, batch, ...] with zeros at masked steps."""
+        lengths, mask = self._gate(layer.gate)
+        if lengths is not None:
+            assert self.time is not None
+            steps = self.build.op("Range", self.build.const(0), self.build.op("Squeeze", self.time), self.build.const(1))
+            steps = self.build.op("Unsqueeze", steps, self.build.const([1], name="axes"))
+            valid = self.build.op("Less", steps, lengths)
+        else:
+            valid = self.build.op("Transpose", mask, perm=[1, 0])
+        valid = self.build.op("Unsqueeze", valid, self.build.const([2], name="axes"))
+        return self.build.op("Where", valid, value, self.build.const(0.0, np.float32, "zero"))
+
+    def _where_seen(self, layer: Layer, y: ir.Value, state: State) -> ir.Value:
         """Y with the initial state at masked steps before a row's first valid one."""
+        initial = self._first(state)
         lengths, mask = self._gate(layer.gate)
         if lengths is not None:
             if self.plan.reverse:

@@ -67,6 +67,8 @@ class Evaluator:
     def _find(self, value: ir.Value) -> Row:
         if value in self._leaves:
             return (self._leaves[value],)
+        if value in self._steps.parts and all(part in self._leaves for part in self._steps.parts[value]):
+            return tuple(self._leaves[part] for part in self._steps.parts[value])
         array = self._steps.facts.of(value)
         if array is not None:
             return (number(_vector(array)),)

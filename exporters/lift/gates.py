@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from seqport.exporters.lift.errors import NotLiftedError
-from seqport.exporters.lift.steps import ONE, TIME, Affine, Slice, Steps
+from seqport.exporters.lift.steps import ONE, TIME, Affine, Slice, State, Steps
 
 # Ops that keep a boolean, whatever they do to its shape and element type.
 _SAME_TEST = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Expand"})
@@ -30,6 +30,21 @@ class Choice:
         """The same choice, read the other way round."""
         assert self.old is not None
         return Choice(self.test, not self.valid, self.old, self.new)
+
+
+@dataclass
+class Carried:
+    """A state with its gate taken off.
+
+    Attributes:
+        state: as the loop has it.
+        new: the body's value after a valid step.
+        choice: between `new` and the old value; None where every step is valid.
+    """
+
+    state: State
+    new: ir.Value
+    choice: Choice | None
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def _infer_shapes(model: ir.Model) -> None:
 
 def _read_after(plan: Plan) -> list[str]:
     """Names of the loop's outputs that somebody reads."""
-    values = [item.outer for item in plan.steps.emitted] + [carried.state.final for carried in plan.carried]
+    states = [carried.state.whole or carried.state for carried in plan.carried]
+    values = list(dict.fromkeys([item.outer for item in plan.steps.emitted] + [state.final for state in states]))
     return [value.name or "" for value in values if value.uses() or value.is_graph_output()]
 
 

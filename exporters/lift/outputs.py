@@ -11,18 +11,27 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from seqport.exporters.lift.errors import NotLiftedError
-from seqport.exporters.lift.gates import choice_of, gate_of
+from seqport.exporters.lift.gates import Choice, choice_of, gate_of
 from seqport.exporters.lift.plan import Layer, Plan
+from seqport.exporters.lift.steps import State
 from seqport.exporters.passes.lengths import is_zero
 
 
 @dataclass(frozen=True)
 class Use:
-    """How a collected value follows from a layer: "plain", "zero" or "hold", and what is held before any valid step."""
+    """How a collected value follows from a layer.
+
+    Attributes:
+        layer: whose outputs it is, or for "masked" whose gate.
+        padding: "plain", "zero", "hold", or "masked": computed by the step, and zero where masked.
+        first: the state whose initial value is held before any valid step.
+        computed: the body's value that a valid step gives, of "masked".
+    """
 
     layer: Layer
     padding: str
-    first: ir.Value | None = None
+    first: State | None = None
+    computed: ir.Value | None = None
 
 
 class Outputs:
@@ -44,7 +53,7 @@ class Outputs:
         Raises:
             NotLiftedError: one output wants zeros and another the last value.
         """
-        wanted = {use.padding for use in self._uses if use.layer is layer} - {"plain"}
+        wanted = {use.padding for use in self._uses if use.layer is layer} - {"plain", "masked"}
         if len(wanted) > 1:
             raise NotLiftedError("one of its outputs is zero at masked steps and another repeats")
         return wanted.pop() if wanted else "zero"
@@ -61,7 +70,8 @@ class Outputs:
         self,
         value: ir.Value,
         hoisted: Callable[[ir.Value], ir.Value],
-        where_seen: Callable[[Layer, ir.Value, ir.Value], ir.Value],
+        where_seen: Callable[[Layer, ir.Value, State], ir.Value],
+        where_valid: Callable[[Layer, ir.Value], ir.Value],
     ) -> ir.Value:
         """The collected value for all steps.
 
@@ -69,6 +79,7 @@ class Outputs:
             value: of the body.
             hoisted: gives any value of the body for all steps.
             where_seen: gives a layer's outputs with its initial state before a row's first valid step.
+            where_valid: gives a sequence with zeros where a layer is masked.
 
         Raises:
             NotLiftedError: it cannot be had from the layers' outputs.
@@ -76,8 +87,10 @@ class Outputs:
         use = self._use(value)
         if use is None:
             return hoisted(value)
+        if use.computed is not None:
+            return where_valid(use.layer, hoisted(use.computed))
         y = self._sequences[use.layer.h]
-        if use.padding == "hold" and use.first is not None and not is_zero(use.first):
+        if use.padding == "hold" and use.first is not None and not is_zero(use.first.initial):
             return where_seen(use.layer, y, use.first)
         return y
 
@@ -90,7 +103,7 @@ class Outputs:
             if layer.gate is None:
                 return Use(layer, "plain")
             if gated:
-                return Use(layer, "hold", self._plan.carried[layer.h].state.initial)
+                return Use(layer, "hold", self._plan.carried[layer.h].state)
             raise NotLiftedError("it gives out what it computes from the padding")
         choice = choice_of(self._steps, value)
         if choice is None:
@@ -99,7 +112,7 @@ class Outputs:
             choice = choice.opposite()
         found = self._plan.layer_of(choice.new) or (self._plan.layer_of(choice.old) if choice.old else None)
         if found is None:
-            return self._computed(value)
+            return self._masked(choice) or self._computed(value)
         if self._plan.layer_of(choice.new) is None:
             choice = choice.opposite()
         layer = found[0]
@@ -109,14 +122,23 @@ class Outputs:
             return Use(layer, "zero")
         h = self._plan.carried[layer.h].state
         if choice.old in (h.entry, self._steps.resolve(h.leaving)):
-            return Use(layer, "hold", h.initial)
+            return Use(layer, "hold", h)
         for i in self._plan.echoes:
             echo = self._plan.carried[i].state
             if choice.old is echo.entry and self._steps.resolve(echo.leaving) is value:
-                return Use(layer, "hold", echo.initial)
+                return Use(layer, "hold", echo)
             if choice.old is echo.entry and self._same_echo(i, layer):
-                return Use(layer, "hold", echo.initial)
+                return Use(layer, "hold", echo)
         raise NotLiftedError("a masked step gives out neither zero nor the output before")
+
+    def _masked(self, choice: Choice) -> Use | None:
+        """A value that a step computes and blanks where it is masked, all layers by the same test."""
+        gates = {layer.gate for layer in self._plan.layers}
+        if (choice.old is None or is_zero(choice.old)) and len(gates) == 1 and None not in gates:
+            layer = self._plan.layers[0]
+            if gate_of(self._steps, choice, self._plan.index) == layer.gate:
+                return Use(layer, "masked", computed=choice.new)
+        return None
 
     def _same_echo(self, i: int, layer: Layer) -> bool:
         carried = self._plan.carried[i]

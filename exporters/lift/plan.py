@@ -13,26 +13,12 @@ import onnx_ir as ir
 
 from seqport.exporters.lift.cells import Cell
 from seqport.exporters.lift.errors import NotLiftedError
-from seqport.exporters.lift.gates import Choice, Gate, choice_of, gate_of
+from seqport.exporters.lift.gates import Carried, Gate, choice_of, gate_of
+from seqport.exporters.lift.pieces import separated
 from seqport.exporters.lift.recognise import Candidate, dependencies_of, recognise
 from seqport.exporters.lift.steps import ONE, TIME, Affine, State, Steps
 from seqport.exporters.lift.walk import body_of, has_graph
 from seqport.exporters.passes.lengths import is_zero
-
-
-@dataclass
-class Carried:
-    """A state with its gate taken off.
-
-    Attributes:
-        state: as the loop has it.
-        new: the body's value after a valid step.
-        choice: between `new` and the old value; None where every step is valid.
-    """
-
-    state: State
-    new: ir.Value
-    choice: Choice | None
 
 
 @dataclass
@@ -106,7 +92,7 @@ def make_plan(steps: Steps, *, whole_length: bool = False) -> Plan:
     nested = [node for node in body_of(steps.node) if has_graph(node)]
     if nested:
         raise NotLiftedError(f"a step holds a {nested[0].op_type} of its own")
-    plan = Plan(steps, [_carried(steps, state) for state in steps.states])
+    plan = Plan(steps, separated(steps, [_carried(steps, state) for state in steps.states]))
     index = plan.index = _index(plan)
     dependencies = dependencies_of(steps)
     needed: set[ir.Value] = set()

@@ -34,15 +34,16 @@ class Gate:
         return Gate(self.activation, inputs, -self.h, -self.bias, {}, {})
 
 
-def gate_of(factor: Factor, h: str, size: int, own: str = "") -> Gate:
-    """An activation's argument, sorted; `own` is the cell's new c, which is no input."""
+def gate_of(factor: Factor, h: str, size: int, own: str = "", width: int | None = None) -> Gate:
+    """An activation's argument, sorted; `own` is the cell's new c, which is no input, `width` h's where not `size`."""
     argument = factor.argument
     assert argument is not None and factor.kind == "act"
-    state = (leaf_factor(h, size, 0, size),)
+    width = size if width is None else width
+    state = (leaf_factor(h, width, 0, width),)
     inputs: dict[str, np.ndarray] = {}
     dense, scaled = dict(argument.dense), dict(argument.scaled)
-    R = dense.pop(state, np.zeros((size, size)))
-    if state in scaled:  # h element by element is h times a diagonal
+    R = dense.pop(state, np.zeros((width, size)))
+    if state in scaled and width == size:  # h element by element is h times a diagonal
         R = R + np.diag(scaled.pop(state))
     for terms, is_matrix in ((dense, True), (scaled, False)):
         for product in [key for key in terms if len(key) == 1 and _is_input(key[0], own)]:

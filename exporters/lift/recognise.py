@@ -52,8 +52,10 @@ def recognise(
 
 
 def dependencies_of(steps: Steps) -> dict[ir.Value, set[ir.Value]]:
-    """For every body value: the body inputs that it depends on."""
-    found: dict[ir.Value, set[ir.Value]] = {value: {value} for value in body_of(steps.node).inputs}
+    """For every body value: the body inputs that it depends on, or their pieces."""
+    found: dict[ir.Value, set[ir.Value]] = {
+        value: set(steps.parts.get(value, [value])) for value in body_of(steps.node).inputs
+    }
     for node in body_of(steps.node):
         reached: set[ir.Value] = set()
         for value in node.inputs:
@@ -71,8 +73,7 @@ def _expressions(
     widths = {}
     for i in states:
         state = states[i].state
-        known = [steps.facts.width(value) for value in (state.entry, state.initial, state.leaving, state.final)]
-        widths[i] = next((width for width in known if width is not None), None)
+        widths[i] = state.width(steps.facts)
         if widths[i] is None:
             raise NotLiftedError(f"the size of its state {state.entry.name!r} is not known")
     entries = {states[i].state.entry for i in states}

@@ -55,12 +55,30 @@ class Affine:
 
 @dataclass
 class State:
-    """What is carried from step to step: the first value, the body's input and output, the value after the loop."""
+    """What is carried from step to step: the first value, the body's input and output, the value after the loop.
+
+    Attributes:
+        initial: before the loop.
+        entry: the body's input.
+        leaving: the body's output.
+        final: after the loop.
+        columns: of a piece of a joined state: its first column and one past its last in `initial`.
+        whole: the joined state that it is a piece of; `entry`, `leaving` and `final` are then in no graph.
+    """
 
     initial: ir.Value
     entry: ir.Value
     leaving: ir.Value
     final: ir.Value
+    columns: tuple[int, int] | None = None
+    whole: State | None = None
+
+    def width(self, facts: Facts) -> int | None:
+        """The number of its columns, where that is known."""
+        if self.columns is not None:
+            return self.columns[1] - self.columns[0]
+        known = (facts.width(value) for value in (self.entry, self.initial, self.leaving, self.final))
+        return next((width for width in known if width is not None), None)
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,7 @@ class Steps:
         counters: body inputs that count.
         bounds: the loop runs as often as the smallest of these.
         unchanged: values after the loop that are those before it: (after, before).
+        parts: the body's values that are several states joined, and the pieces.
     """
 
     node: ir.Node
@@ -114,6 +133,7 @@ class Steps:
     counters: dict[ir.Value, Affine] = field(default_factory=dict)
     bounds: list[Affine] = field(default_factory=list)
     unchanged: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+    parts: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._inner: set[ir.Value] = set(body_of(self.node).inputs)

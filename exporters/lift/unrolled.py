@@ -28,6 +28,7 @@ class _Step:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+        self.parts: dict[ir.Value, list[ir.Value]] = {}
 
     def resolve(self, value: ir.Value) -> ir.Value:
         return skip(value)
