@@ -101,7 +101,7 @@ class Draws:
             return found[axis] if isinstance(axis, str) else axis
         if not is_per_row(item) or not item.dtype.startswith("int"):
             return None
-        others = [found[a] for other in self.inputs for a in other.axes[1:] if isinstance(a, str) and a != item.axes[0]]
+        others = [found[a] for other in self.inputs for a in other.axes if isinstance(a, str) and a != item.axes[0]]
         return min(others, default=None)
 
 
