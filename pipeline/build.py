@@ -80,10 +80,11 @@ def export_part(part: Part, weights: Weights, framework: str, path: Path) -> Art
     inputs = [Input(*tensor) for tensor in part.inputs]
     # The export is proven on every token of the vocabulary instead of on 0 and 1.
     example = {"ids": np.arange(part.vocab_size)[np.newaxis]} if part.vocab_size else None
-    return export(_model(part, weights, framework), path, inputs=inputs, example=example)
+    return export(framework_model(part, weights, framework), path, inputs=inputs, example=example)
 
 
-def _model(part: Part, weights: Weights, framework: str) -> Any:
+def framework_model(part: Part, weights: Weights, framework: str) -> Any:
+    """One part as a framework's own model, ready for inference."""
     if framework == "pytorch":
         from seqport.models import pytorch
 

@@ -68,15 +68,18 @@ def parity(
 def bench(names: Models = None, folder: Folder = Path("build"), as_json: Json = None) -> None:
     """Time the artifacts beside ONNX Runtime's own call, PyTorch and Keras, on real batches."""
     from seqport.pipeline import bench as races
+    from seqport.pipeline import export_speed
     from seqport.pipeline.report import progress, show
 
     built = exported(names, folder)
-    with progress("bench", len(built) // 2) as step:
+    with progress("bench", len(built) // 2 + len(export_speed.SECONDS_ALLOWED)) as step:
         result = races.measure(_chosen(names), folder, step)
+        speeds = export_speed.measure(step)
     if as_json != "-":
         show(races.table(result))
         show_exports(built)
-    write_json(as_json, races.to_json(result, built))
+        show(export_speed.table(speeds))
+    write_json(as_json, {**races.to_json(result, built), "export_speed": export_speed.to_json(speeds)})
 
 
 def _chosen(names: list[str] | None) -> list[str]:

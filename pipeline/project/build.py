@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from seqport.errors import SeqportError
+from seqport.exporters.write import data_path
 from seqport.pipeline.errors import PipelineError
 from seqport.pipeline.project.config import Project
 from seqport.pipeline.project.ledger import Ledger
@@ -71,7 +72,8 @@ def _build(folder: Path, recipe: Recipe, ledger: Ledger, started: float, *, forc
     except SeqportError as error:
         return Outcome(recipe, "failed", perf_counter() - started, reason=str(error))
     made_from = [*recipe.files(folder), *([] if module is None else own_files(module))]
-    ledger.record(recipe, made_from, [artifact.path])
+    written = [path for path in (artifact.path, data_path(artifact.path)) if path.exists()]
+    ledger.record(recipe, made_from, written)
     return Outcome(recipe, "exported", perf_counter() - started, len(artifact.description.recurrent))
 
 
