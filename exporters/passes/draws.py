@@ -61,10 +61,12 @@ class Draws:
     ids: Mapping[str, int]
 
     def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
-        """Every dynamic axis's size."""
+        """Every dynamic axis's size; what counts rows comes first, also where the steps stand before them."""
+        rows = {item.axes[0] for item in self.inputs if is_per_row(item)}
+        names = sorted(axis_names(self.inputs), key=lambda name: name not in rows)
         return {
             name: sizes.axes[min(i, 3)] * (scale if sizes in MEASURED else 1) + max(0, i - 3)
-            for i, name in enumerate(axis_names(self.inputs))
+            for i, name in enumerate(names)
         }
 
     def arrays(self, sizes: Sizes, scale: int, kind: str) -> dict[str, np.ndarray]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from hypothesis import given
-from properties.agreement import assert_agree
+from support.checks import assert_contract
+
+from properties.agreement import assert_agree, run_as_declared
 from properties.batches import Batch, several
 from properties.profiles import examples
 from properties.torch_architectures import Architecture, architectures
 from properties.torch_builder import build
-from support.checks import assert_contract, run_file
-
 from seqport.exporters import export
 
 
@@ -35,4 +34,4 @@ def check(architecture: Architecture, batches: list[Batch], path: Path) -> None:
         with torch.no_grad():
             answers = model(*(torch.from_numpy(array) for array in arrays.values()))
         expected = [leaf.numpy() for leaf in (answers if isinstance(answers, tuple) else (answers,))]
-        assert_agree([np.asarray(a) for a in run_file(path, arrays).values()], expected, batch)
+        assert_agree(run_as_declared(path, architecture.inputs, arrays), expected, batch)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from properties.batches import VOCABULARY
-from properties.torch_architectures import LONGER, Architecture, Block, Convolution, Pack, PerStep, Recurrent, Unpack
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from properties.batches import VOCABULARY
+from properties.torch_architectures import LONGER, Architecture, Block, Convolution, Pack, PerStep, Recurrent, Unpack
 
 OUT_DIM = 3
 _LAYERS: dict[str, Any] = {"rnn": nn.RNN, "rnn-relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

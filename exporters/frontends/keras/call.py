@@ -78,7 +78,8 @@ def callers(model: keras.Model, arrangement: Arrangement) -> list[Call]:
         return [lambda values: _by_name(model, parameters[0], dict(zip(names, values, strict=True)))]
     if len(inputs) == 1:
         return [lambda values: model(values[0], training=False)]
-    spread: list[Call] = [lambda values: model(*values, training=False)] if len(parameters) >= len(inputs) else []
+    takes_all = len(parameters) >= len(inputs) or _takes_any_number(model)
+    spread: list[Call] = [lambda values: model(*values, training=False)] if takes_all else []
     return [
         *spread,
         lambda values: model(list(values), training=False),
@@ -90,6 +91,12 @@ def _parameters(model: keras.Model) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(model.call).parameters.values()
     return [p.name for p in parameters if p.kind in kinds and p.name != "training"]
+
+
+def _takes_any_number(model: keras.Model) -> bool:
+    """Whether its `call` has *inputs; without a `training` of its own, Keras keeps that from it."""
+    parameters = inspect.signature(model.call).parameters.values()
+    return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
 
 
 def _by_name(model: keras.Model, first: str, values: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from seqport.exporters.signature import Input
 TOKEN_PREFIX = "seqport:"
 # tf2onnx writes opsets up to this one; the passes convert upwards from it.
 _NEWEST_OPSET = 18
+# Colours and bold in messages that Keras writes for a terminal.
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def translated(function: Any, opset: int) -> ir.Model:
@@ -99,7 +102,9 @@ def explained(error: BaseException) -> ExportError:
     """The refusal that a capture raised, wherever TensorFlow has wrapped it; else TensorFlow's own words."""
     if (refusal := refusal_behind(error)) is not None:
         return refusal
-    reason = str(error).strip().split("\n\n")[0]
+    # Keras writes several paragraphs, in bold: which layer was called, the cause, and what it was called with.
+    paragraphs = _ANSI.sub("", str(error)).strip().split("\n\n")
+    reason = " ".join(paragraphs[: 2 if paragraphs[0].startswith("Exception encountered") else 1])
     return ExportError(
         f"TensorFlow cannot trace the model: {type(error).__name__}: {reason}. "
         "Remedy: the model must run on symbolic tensors; check that the declared inputs are those it is called with"
