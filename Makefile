@@ -7,10 +7,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(ORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test bench lint clean
+.PHONY: help setup export parity test bench coverage lint clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
 
 setup: $(INSTALLED) ## create .venv and install everything into it (ORT=cpu: without CUDA)
 
@@ -26,6 +26,9 @@ test: $(INSTALLED) ## run the tests, in two processes
 
 bench: $(INSTALLED) ## time the artifacts beside ONNX Runtime's own call, PyTorch and Keras
 	$(BIN)/seqport bench
+
+coverage: $(INSTALLED) ## measure seqport beside other exporters on the models of the tests; writes docs/coverage.md
+	cd tests && ../$(BIN)/python -m peers --output ../docs/coverage.md
 
 lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/ruff check

@@ -244,7 +244,9 @@ class _Emitter:
         lengths, mask = self._gate(layer.gate)
         if lengths is not None:
             assert self.time is not None
-            steps = self.build.op("Range", self.build.const(0), self.build.op("Squeeze", self.time), self.build.const(1))
+            steps = self.build.op(
+                "Range", self.build.const(0), self.build.op("Squeeze", self.time), self.build.const(1)
+            )
             steps = self.build.op("Unsqueeze", steps, self.build.const([1], name="axes"))
             valid = self.build.op("Less", steps, lengths)
         else:
