@@ -2,6 +2,7 @@
 
 from seqport.exporters.errors import ExportError, InputsError
 from seqport.exporters.export import Artifact, export
+from seqport.exporters.precision import Precision
 from seqport.exporters.signature import Input
 
-__all__ = ["Artifact", "ExportError", "Input", "InputsError", "export"]
+__all__ = ["Artifact", "ExportError", "Input", "InputsError", "Precision", "export"]

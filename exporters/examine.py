@@ -13,7 +13,7 @@ import onnx_ir as ir
 from seqport.exporters.digest import weights_sha256
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.builder import constant
-from seqport.exporters.passes.roles import SEQUENCE_LENS, lengths_source, native_nodes
+from seqport.exporters.passes.roles import QUANTISED_LSTM, SEQUENCE_LENS, lengths_source, native_nodes
 from seqport.exporters.recurrent import CELLS
 from seqport.exporters.signature import DTYPES, Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, TensorInfo, read_metadata
@@ -158,6 +158,8 @@ def _left_to_the_cpu(nodes: list[ir.Node]) -> list[Refusal]:
 
 
 def _beyond_cudnn(node: ir.Node) -> list[str]:
+    if node.op_type == QUANTISED_LSTM:
+        return ["int8 arithmetic"]
     attributes = node.attributes
     found = []
     cell = next(name for name, (op, _, _) in CELLS.items() if op == node.op_type)

@@ -20,6 +20,8 @@ from seqport.exporters.passes.describe import declare_outputs, stamp
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.opset import IR_VERSIONS
 from seqport.exporters.passes.probe import probe
+from seqport.exporters.passes.reduce import reduce_precision
+from seqport.exporters.precision import Precision, precision_of
 from seqport.exporters.signature import Input, check_inputs, check_outputs
 from seqport.exporters.version import VERSION
 from seqport.exporters.write import write
@@ -45,6 +47,7 @@ class Settings(NamedTuple):
     opset: int
     strict: bool
     external_data: bool | None
+    precision: Precision | None
 
 
 def export(
@@ -57,6 +60,7 @@ def export(
     strict: bool = True,
     opset: int = 18,
     external_data: bool | None = None,
+    precision: str | Precision | None = None,
 ) -> Artifact:
     """Export a recurrent model to ONNX with native recurrent operators and its lengths.
 
@@ -73,6 +77,8 @@ def export(
         strict: False writes an artifact that breaks the contract, and records the breaks in it.
         opset: of the ONNX file, 17 to 22.
         external_data: whether the weights stand in `<path>.data`, beside the file; where left out, above 1.5 GB.
+        precision: "float16", "bfloat16" or "int8-weights" store the weights so, and compute in float32; "int8-dynamic"
+            computes in int8 too; a Precision also says what it may cost. Where left out, the model's own.
 
     Raises:
         InputsError: inputs, outputs, example or opset do not fit the model.
@@ -82,7 +88,7 @@ def export(
         raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
     target = _target(Path(path))
     frontend = frontend_for(model)
-    settings = Settings(opset, strict, external_data)
+    settings = Settings(opset, strict, external_data, precision_of(precision))
     failure: ExportError | None = None
     for candidate in frontend.known_inputs(model) if inputs is None else (inputs,):
         with LOCK:
@@ -110,6 +116,8 @@ def _job(
 def _finished(job: Job, example: Mapping[str, Any] | None, target: Path, settings: Settings) -> Artifact:
     """The lowered model, proven, checked and written."""
     measured = probe(job, _example(example, job.capture.inputs))
+    if settings.precision is not None:
+        measured = reduce_precision(job, measured, settings.precision)
     declare_outputs(job, measured)
     stamp(job, measured, VERSION)
     check_contract(job)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seqport.exporters.examine import Findings
-from seqport.runtime import Description, RecurrentInfo, SequenceInfo, TensorInfo
+from seqport.runtime import Description, PrecisionInfo, RecurrentInfo, SequenceInfo, TensorInfo
 
 
 def describe_lines(path: Path, found: Findings) -> Iterator[str]:
@@ -40,7 +40,15 @@ def _own_words(description: Description) -> Iterator[str]:
     yield f"made with           {versions}"
     yield f"weights' sha256     {description.weights_sha256}"
     yield from (f"proof: {name}      {value}" for name, value in description.proof.items())
+    if description.precision is not None:
+        yield from _precision(description.precision)
     yield from (f"note: {note}" for note in description.notes)
+
+
+def _precision(precision: PrecisionInfo) -> Iterator[str]:
+    yield f"precision           {precision.name}, with differences from the model up to {precision.bound:g} allowed"
+    yield from (f"  {error.output}  at most {error.largest:g}, mean {error.mean:g}" for error in precision.errors)
+    yield from (f"  not proven: {fault}" for fault in precision.faults)
 
 
 def _tensor(tensor: TensorInfo) -> str:

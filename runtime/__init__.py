@@ -9,6 +9,8 @@ from __future__ import annotations
 from seqport.runtime import generate
 from seqport.runtime.artifact import (
     Description,
+    OutputError,
+    PrecisionInfo,
     RecurrentInfo,
     SequenceInfo,
     StateInfo,
@@ -44,6 +46,8 @@ __all__ = [
     "LengthsError",
     "NoMetadataError",
     "NotOnnxError",
+    "OutputError",
+    "PrecisionInfo",
     "ProviderError",
     "RecurrentInfo",
     "SequenceInfo",

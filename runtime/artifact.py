@@ -73,6 +73,28 @@ class RecurrentInfo:
 
 
 @dataclass(frozen=True)
+class OutputError:
+    """By how much an output differs from the model's own: relative to each value where that is above 1.
+
+    For whole numbers, both are the share of elements that are others.
+    """
+
+    output: str
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class PrecisionInfo:
+    """Another precision than the model's own, and what it costs."""
+
+    name: str  # "float16", "bfloat16", "int8-weights", "int8-dynamic", "int8-dynamic-unproven"
+    bound: float  # the largest difference that was allowed
+    errors: tuple[OutputError, ...]
+    faults: tuple[str, ...] = ()  # checks of the padding that it fails, kept because it was asked for as unproven
+
+
+@dataclass(frozen=True)
 class Description:
     """Everything that an artifact says of itself."""
 
@@ -88,6 +110,7 @@ class Description:
     breaks: tuple[str, ...] = ()  # contract breaks kept under strict=False
     notes: tuple[str, ...] = ()  # what the artifact does otherwise than its model: another precision, say
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
+    precision: PrecisionInfo | None = None  # None where it is the model's own
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -125,12 +148,20 @@ class Description:
                 breaks=tuple(raw["breaks"]),
                 notes=tuple(raw["notes"]),
                 proof=raw["proof"],
+                precision=_precision(raw.get("precision")),
                 format=found,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"the artifact's metadata {METADATA_KEY!r} is damaged ({error!r}): export the model again"
             ) from error
+
+
+def _precision(raw: dict[str, Any] | None) -> PrecisionInfo | None:
+    if raw is None:
+        return None
+    errors = tuple(OutputError(**error) for error in raw["errors"])
+    return PrecisionInfo(raw["name"], raw["bound"], errors, tuple(raw["faults"]))
 
 
 def read_description(path: str | Path) -> Description:

@@ -44,7 +44,7 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
     job.description = Description(
         inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
         outputs=measured.outputs,
-        sequences=proven(_sequences(job, axes), measured, capture.inputs),
+        sequences=proven(sequences_of(job, axes), measured, capture.inputs),
         states=_states(job, axes),
         recurrent=_recurrent(job),
         convention=capture.convention,
@@ -54,6 +54,7 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
         breaks=tuple(str(refusal) for refusal in job.refusals),
         notes=tuple(capture.notes),
         proof=_proof(measured),
+        precision=job.precision,
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()
@@ -88,7 +89,7 @@ def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:
     return tuple(found)
 
 
-def _sequences(job: Job, axes: Axes) -> tuple[SequenceInfo, ...]:
+def sequences_of(job: Job, axes: Axes) -> tuple[SequenceInfo, ...]:
     """One entry for each input of lengths, and one for each axis that the model masks by its data."""
     by_name = {item.name: item for item in job.capture.inputs}
     found: dict[str | int, SequenceInfo] = {}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from seqport.exporters.capture import Capture
 from seqport.exporters.errors import Refusal
-from seqport.runtime.artifact import Description
+from seqport.runtime.artifact import Description, PrecisionInfo
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Job:
         strict: whether a contract break fails the export.
         padded_outputs: layer → what stands at its padded steps, filled by the lowering.
         refusals: every contract break found so far.
+        precision: what another precision than the model's own costs, where one was asked for.
         description: filled last.
     """
 
@@ -29,6 +30,7 @@ class Job:
     strict: bool = True
     padded_outputs: dict[str, str] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    precision: PrecisionInfo | None = None
     description: Description | None = None
 
     def __post_init__(self) -> None:

@@ -49,12 +49,14 @@ class Measured:
     Attributes:
         outputs: name, element type and axes of each output, in order.
         runs: the probes that measured them.
+        checked: all probes at which the artifact was compared with the model.
         session: the artifact on ONNX Runtime.
         draws: where the inputs came from.
     """
 
     outputs: tuple[TensorInfo, ...]
     runs: tuple[Run, ...]
+    checked: tuple[Run, ...]
     session: ort.InferenceSession
     draws: Draws
 
@@ -65,7 +67,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     Raises:
         ExportError: ONNX Runtime cannot load the artifact, or runs it at none of the probed shapes.
     """
-    session = _session(job.model)
+    session = session_for(job.model)
     draws = Draws(
         job.capture.inputs, _roles(job), example or {}, job.capture.padding_values, id_bounds(job.model.graph)
     )
@@ -87,7 +89,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
         TensorInfo(name, array.dtype.name, _axes(name, measured, draws.roles))
         for name, array in runs[0].outputs.items()
     )
-    return Measured(outputs, tuple(measured), session, draws)
+    return Measured(outputs, tuple(measured), tuple(runs), session, draws)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,12 @@ def _roles(job: Job) -> Roles:
     return roles
 
 
-def _session(model: ir.Model) -> ort.InferenceSession:
+def session_for(model: ir.Model) -> ort.InferenceSession:
+    """The exported graph on ONNX Runtime.
+
+    Raises:
+        ExportError: ONNX Runtime does not load it.
+    """
     try:
         return session_of(model)
     except Exception as error:

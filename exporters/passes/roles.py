@@ -16,12 +16,20 @@ from seqport.exporters.signature import Input
 
 NATIVE_OPS = frozenset(op for op, _, _ in CELLS.values())
 SEQUENCE_LENS = 4  # position among the inputs of RNN, GRU and LSTM
+# ONNX Runtime's own operator for an LSTM that computes in int8.
+QUANTISED_LSTM, QUANTISED_DOMAIN = "DynamicQuantizeLSTM", "com.microsoft"
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 
 def native_nodes(model: ir.Model) -> list[ir.Node]:
     """All native recurrent nodes, in the graph's order."""
-    return [node for node in model.graph.all_nodes() if node.domain == "" and node.op_type in NATIVE_OPS]
+    return [node for node in model.graph.all_nodes() if _is_native(node)]
+
+
+def _is_native(node: ir.Node) -> bool:
+    if node.domain == QUANTISED_DOMAIN:
+        return node.op_type == QUANTISED_LSTM
+    return node.domain == "" and node.op_type in NATIVE_OPS
 
 
 def lengths_source(node: ir.Node, inputs: Sequence[Input]) -> str | None:
@@ -49,7 +57,7 @@ def upstream(value: ir.Value) -> set[str]:
     """
 
     def read(node: ir.Node) -> Iterable[ir.Value | None]:
-        if node.op_type in NATIVE_OPS:
+        if _is_native(node):
             return node.inputs[:1]
         return () if node.op_type in _SHAPE_ONLY else node.inputs
 
