@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ import tf2onnx
 
 from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
+from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
@@ -29,12 +30,21 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def translated(function: Any, opset: int) -> ir.Model:
     """A traced tf.function as a graph of opset 18 at most, its recurrent calls as neutral nodes."""
-    return checked(
-        tf2onnx.convert.from_function(function, input_signature=function.input_signature, **options(opset))[0]
+    return _checked(
+        lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
     )
 
 
-def options(opset: int) -> dict[str, Any]:
+def converted(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> ir.Model:
+    """The same for a frozen graph, from these tensors to those."""
+    return _checked(
+        lambda: tf2onnx.convert.from_graph_def(
+            graph_def, input_names=list(inputs), output_names=list(outputs), **_options(opset)
+        )
+    )
+
+
+def _options(opset: int) -> dict[str, Any]:
     """What every conversion tells tf2onnx."""
     return {
         "opset": min(opset, _NEWEST_OPSET),
@@ -43,19 +53,29 @@ def options(opset: int) -> dict[str, Any]:
     }
 
 
-def checked(proto: onnx.ModelProto) -> ir.Model:
-    """What tf2onnx wrote, without operations that it left untranslated.
+def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
+    """What tf2onnx writes, its branches valid, without operations that it left untranslated.
 
     Raises:
-        ExportError: it left one.
+        ExportError: it left one, or gives up.
     """
-    model = ir.from_proto(proto)
+    try:
+        proto = convert()[0]
+        with_own_outputs(proto.graph)
+        model = ir.from_proto(proto)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(
+            f"tf2onnx cannot translate the graph: {type(error).__name__}: {reason}. Remedy: save the model with "
+            "control flow v2 (tf.compat.v1.enable_control_flow_v2), or write its loops as tf.nn.dynamic_rnn"
+        ) from error
     unknown = sorted({n.op_type for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, model)})
     if unknown:
         raise ExportError(
             f"tf2onnx cannot translate the TensorFlow operation {', '.join(unknown)}: "
             "replace it in the model, or run it outside of the exported part"
         )
+    take_branches(model)
     return model
 
 

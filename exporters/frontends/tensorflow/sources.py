@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import ExportError, InputsError
+from seqport.exporters.frontends.tensorflow.graphs import Frozen, placeholders, pruned, read_graph
+from seqport.exporters.frontends.tensorflow.saved_v1 import frozen, meta_graph
 from seqport.exporters.signature import Input
 
 # One tensor an input, in the declared order, to name → tensor.
 Run = Callable[[Sequence[Any]], dict[str, Any]]
-
-# Operations of a frozen graph that end it without being an answer.
-_NO_OUTPUT = frozenset({"Const", "NoOp", "Assert", "Placeholder"})
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class Source:
         kind: for the metadata.
         known: the inputs that the model declares, or None.
         run: how to call it, for an arrangement of inputs.
-        graph_def: the frozen graph, where that is all there is.
+        frozen: the graph, where that is all there is.
     """
 
     kind: str
     known: list[Input] | None
     run: Callable[[Arrangement], Run]
-    graph_def: Any = None
+    frozen: Frozen | None = None
 
 
 def source_of(model: Any) -> Source:
@@ -73,7 +72,10 @@ def _named(result: Any) -> dict[str, Any]:
 
 
 def _saved_model(path: Path) -> Source:
-    """A folder as tf.saved_model.save and Keras's export write it; its default signature is what is exported."""
+    """A folder as tf.saved_model.save, Keras's export and TF 1 write it; its default signature is what is exported."""
+    meta = meta_graph(path)
+    if meta is not None:
+        return _frozen("SavedModel", *frozen(path, meta))
     try:
         loaded: Any = tf.saved_model.load(str(path))
     except Exception as error:
@@ -108,40 +110,17 @@ def _concrete(function: Any, kind: str) -> Source:
 
 def _graph_def(path: Path) -> Source:
     """A frozen graph; its inputs are named as its placeholders."""
-    graph_def = tf.compat.v1.GraphDef()
-    try:
-        graph_def.ParseFromString(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ExportError(f"{path} does not exist: expected a SavedModel folder or a frozen GraphDef (.pb)") from error
-    except Exception as error:
-        raise ExportError(f"{path} cannot be read as a frozen GraphDef: {error}") from error
-    for nodes in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
-        for node in nodes:  # else the loop is taken apart before tf2onnx sees it, and its TensorLists stay behind
-            node.attr.pop("_lower_using_switch_merge", None)
-    placeholders = [node for node in graph_def.node if node.op == "Placeholder"]
-    if not placeholders:
-        raise ExportError(f"{path} has no placeholder, so nothing can be its input: freeze the graph for inference")
-    specs = [
-        tf.TensorSpec(tf.TensorShape(n.attr["shape"].shape), tf.as_dtype(n.attr["dtype"].type), name=n.name)
-        for n in placeholders
-    ]
+    graph_def = read_graph(path)
+    return _frozen("GraphDef", Frozen(graph_def), placeholders(graph_def))
+
+
+def _frozen(kind: str, graph: Frozen, specs: Sequence[tf.TensorSpec]) -> Source:
     known = _signature(specs) if all(spec.shape.rank is not None for spec in specs) else None
-    return Source("GraphDef", known, lambda a: pruned(graph_def, a, output_names(graph_def)), graph_def)
 
+    def run(arrangement: Arrangement) -> Run:
+        return pruned(graph.graph_def, graph.feeds(arrangement.inputs), graph.fetches(None))
 
-def output_names(graph_def: Any) -> list[str]:
-    """The operations that no other reads."""
-    read = {name.lstrip("^").partition(":")[0] for node in graph_def.node for name in node.input}
-    return [node.name for node in graph_def.node if node.name not in read and node.op not in _NO_OUTPUT]
-
-
-def pruned(graph_def: Any, arrangement: Arrangement, outputs: Sequence[str]) -> Run:
-    """The graph from these inputs to these operations, run by TensorFlow."""
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
-    element = wrapped.graph.as_graph_element
-    feeds = [element(f"{item.name}:0") for item in arrangement.inputs]
-    function = wrapped.prune(feeds, [element(f"{name}:0") for name in outputs])
-    return lambda values: dict(zip(outputs, function(*values), strict=True))
+    return Source(kind, known, run, graph)
 
 
 def _keras_inputs(model: Any) -> list[Input] | None:

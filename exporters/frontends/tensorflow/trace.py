@@ -11,23 +11,22 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import tensorflow as tf
-import tf2onnx
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import InputsError, Refusal
 from seqport.exporters.frontends.naming import chosen_outputs, name_interface
 from seqport.exporters.frontends.tensorflow.convert import (
-    checked,
+    converted,
     explained,
-    options,
     plain_name,
     quiet,
     rename,
     translated,
 )
 from seqport.exporters.frontends.tensorflow.eager import eager
-from seqport.exporters.frontends.tensorflow.sources import Run, Source, output_names, pruned, source_of
+from seqport.exporters.frontends.tensorflow.graphs import Frozen, prepared, pruned
+from seqport.exporters.frontends.tensorflow.sources import Run, source_of
 from seqport.exporters.lift import lift_model
 from seqport.exporters.signature import Input
 
@@ -63,8 +62,8 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
     source, inputs = source_of(model), arrangement.inputs
     refusals: list[Refusal] = []
     with quiet():
-        if source.graph_def is not None:
-            graph, names, run = _frozen(source, arrangement, outputs, opset)
+        if source.frozen is not None:
+            graph, names, run = _frozen(source.frozen, inputs, outputs, opset)
         else:
             run = source.run(arrangement)
             graph, names = _called(run, inputs, outputs, opset, refusals)
@@ -120,28 +119,17 @@ def _keras_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
 
 
 def _frozen(
-    source: Source, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int
+    source: Frozen, inputs: Sequence[Input], outputs: Sequence[str] | None, opset: int
 ) -> tuple[ir.Model, list[str], Run]:
-    operations = {node.name for node in source.graph_def.node}
-    missing = [item.name for item in arrangement.inputs if item.name not in operations]
-    if missing:
-        raise InputsError(f"the graph has no placeholder {missing[0]!r}: inputs are named as its placeholders")
-    found = output_names(source.graph_def)
-    # Names that are the graph's own operations choose among them; others name the ones that nothing reads.
-    chosen = list(outputs) if outputs is not None and set(outputs) <= operations else found
-    proto, _ = tf2onnx.convert.from_graph_def(
-        source.graph_def,
-        input_names=[f"{item.name}:0" for item in arrangement.inputs],
-        output_names=[f"{name}:0" for name in chosen],
-        **options(opset),
-    )
-    graph = checked(proto)
-    names = chosen_outputs([name.rpartition("/")[2] for name in chosen], outputs, arrangement.inputs)
+    feeds, fetches = source.feeds(inputs), source.fetches(outputs)
+    names = chosen_outputs(list(fetches), outputs, inputs)
+    tensors = list(fetches.values())
+    graph = converted(prepared(source.graph_def, feeds, tensors), list(feeds), tensors, opset)
     by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
-    graph.graph.inputs[:] = [by_name[f"{item.name}:0"] for item in arrangement.inputs]
-    graph.graph.outputs[:] = [by_name[f"{name}:0"] for name in chosen]
-    name_interface(graph.graph, arrangement.inputs, names)
-    return graph, names, pruned(source.graph_def, arrangement, chosen)
+    graph.graph.inputs[:] = [by_name[name] for name in feeds]
+    graph.graph.outputs[:] = [by_name[name] for name in tensors]
+    name_interface(graph.graph, inputs, names)
+    return graph, names, pruned(source.graph_def, feeds, dict(zip(names, tensors, strict=True)))
 
 
 @eager
