@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -32,7 +33,7 @@ def _pieces(steps: Steps, item: Carried) -> list[Carried] | None:
     if edges is None:
         return None
     state, pieces = item.state, []
-    for number, (new, columns) in enumerate(zip(news, zip(edges, edges[1:], strict=False), strict=True)):
+    for number, (new, columns) in enumerate(zip(news, pairwise(edges), strict=True)):
         entry, leaving, final = (ir.Value(name=f"{v.name}/{number}") for v in (state.entry, state.leaving, state.final))
         piece = State(state.initial, entry, leaving if item.choice else new, final, columns, state)
         choice = None if item.choice is None else replace(item.choice, new=new, old=entry)

@@ -59,7 +59,7 @@ class Frozen:
         found = {}
         for item in inputs:
             if item.name not in self.inputs and operation(item.name) not in operations:
-                known = [*self.inputs] or [spec.name for spec in placeholders(self.graph_def)]
+                known = [*self.inputs] or [str(spec.name) for spec in placeholders(self.graph_def)]
                 raise InputsError(f"the graph has no placeholder {item.name!r}: it takes {', '.join(known)}")
             found[self.inputs.get(item.name, tensor_name(item.name))] = item
         return found
