@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqport.pipeline.cli.root import app
+
+if TYPE_CHECKING:
+    from seqport.runtime import Description
 
 _MODEL = "Zoo models (all where left out); or one MODULE:ATTRIBUTE, FILE.py:ATTRIBUTE, .keras, SavedModel or .pb."
 _INPUT = "One for each input, in the order of the model's arguments: ids:int64[batch,seq]. A name is a dynamic axis."
@@ -28,39 +32,30 @@ def export(
         typer.Option(metavar="NAME=ARRAY.npy", help="Values of an input for the proof to draw from."),
     ] = None,
     opset: Annotated[int, typer.Option(help="Of the ONNX file, 17 to 22.")] = 18,
+    precision: Annotated[
+        str | None, typer.Option(help="float16, bfloat16, int8-weights or int8-dynamic; the model's own by default.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what breaks the contract, or record it in the file.")] = True,
     folder: Annotated[Path, typer.Option(help="Where zoo models go.")] = Path("build"),
     framework: Annotated[list[str] | None, typer.Option(help="Of zoo models: pytorch, keras; both by default.")] = None,
 ) -> None:
     """Export your own model, or models of the zoo, to ONNX; proven against the model before the file is written."""
     from seqport.pipeline.cli.zoo import exported, show_exports
-    from seqport.pipeline.project import Recipe
-    from seqport.pipeline.project.spelling import parse_pair
 
-    own = [model for model in models or () if _is_own(model)]
-    if not own:
-        given = {"--output": output, "--input": inputs, "--weights": weights, "--set": arguments, "--example": example}
+    named = models or []
+    given = {"--output": output, "--input": inputs, "--output-name": outputs, "--weights": weights, "--set": arguments}
+    given |= {"--example": example, "--precision": precision}
+    if not any(map(_is_own, named)):
         if (wrong := next((option for option, value in given.items() if value), None)) is not None:
             raise typer.BadParameter("goes with a model of your own, MODULE:ATTRIBUTE or a path", param_hint=wrong)
         show_exports(exported(models, folder, framework))
         return
-    if len(models or ()) > 1:
+    if len(named) > 1:
         raise typer.BadParameter("takes one model of your own; `seqport build` exports several", param_hint="MODEL")
     if output is None:
         raise typer.BadParameter("is missing: the ONNX file to write", param_hint="--output")
-    here = Path()
-    recipe = Recipe(
-        name=output.stem,
-        source=own[0],
-        target=str(output),
-        arguments={key: _value(text) for key, text in (parse_pair(a, "KEY=VALUE") for a in arguments or ())},
-        weights=weights,
-        inputs=tuple(inputs or ()),
-        outputs=tuple(outputs or ()),
-        example=dict(parse_pair(text, "NAME=ARRAY.npy") for text in example or ()),
-        options={"opset": opset, "strict": strict},
-    )
-    _say(recipe, here)
+    options = {"opset": opset, "strict": strict, "precision": precision}
+    _export_own(named[0], output, inputs or [], outputs or [], weights, arguments or [], example or [], options)
 
 
 @app.command()
@@ -85,23 +80,49 @@ def build(
         raise typer.Exit(1)
 
 
-def _say(recipe: Any, folder: Path) -> None:
+def _export_own(
+    source: str,
+    output: Path,
+    inputs: list[str],
+    outputs: list[str],
+    weights: str | None,
+    arguments: list[str],
+    example: list[str],
+    options: dict[str, Any],
+) -> None:
     """Export one model and say what came of it."""
     from time import perf_counter
 
+    from seqport.pipeline.project import Recipe
+    from seqport.pipeline.project.spelling import parse_pair
+
     _quiet()
+    recipe = Recipe(
+        name=output.stem,
+        source=source,
+        target=str(output),
+        arguments={key: _value(text) for key, text in (parse_pair(pair, "KEY=VALUE") for pair in arguments)},
+        weights=weights,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        example=dict(parse_pair(pair, "NAME=ARRAY.npy") for pair in example),
+        options=options,
+    )
     started = perf_counter()
-    artifact, _ = recipe.run(folder)
-    description = artifact.description
+    artifact, _ = recipe.run(Path())
     print(f"{artifact.path}: {artifact.path.stat().st_size / 1000:.0f} kB in {perf_counter() - started:.1f} s")
+    print(*_lines(artifact.description), sep="\n")
+
+
+def _lines(description: Description) -> Iterator[str]:
+    """What an export gave, in short; `seqport inspect` says more."""
     for kind, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
-            print(f"  {kind:6} {tensor.name}: {tensor.dtype}[{','.join(map(str, tensor.axes))}]")
+            yield f"  {kind:6} {tensor.name}: {tensor.dtype}[{','.join(map(str, tensor.axes))}]"
     for node in description.recurrent:
-        print(f"  {node.op:6} {node.layer}: {node.direction}, lengths from {node.lengths or 'nowhere'}")
-    print(
-        *(f"  {what}: {text}" for what in ("notes", "breaks") for text in getattr(description, what)), sep="\n", end=""
-    )
+        yield f"  {node.op:6} {node.layer}: {node.direction}, lengths from {node.lengths or 'nowhere'}"
+    yield from (f"  note   {text}" for text in description.notes)
+    yield from (f"  breaks the contract: {text}" for text in description.breaks)
 
 
 def _is_own(model: str) -> bool:

@@ -13,6 +13,8 @@
     depends = ["data/vocabulary.txt"]     # what else the model is made from; globs
     opset = 18
     strict = true
+    precision = "float16"                 # or bfloat16, int8-weights, int8-dynamic: see seqport.exporters.Precision
+    external_data = true                  # weights beside the file; above 1.5 GB they are where this is left out
 
 Every path is relative to the file's own folder.
 """
@@ -30,7 +32,7 @@ from seqport.pipeline.project.recipe import Recipe
 
 FILE_NAME = "seqport.toml"
 # Keys that go to `export` as they are, with their types.
-OPTIONS: dict[str, type] = {"opset": int, "strict": bool}
+OPTIONS: dict[str, type] = {"opset": int, "strict": bool, "precision": str, "external_data": bool}
 _STRINGS = ("source", "weights", "file")
 _LISTS = ("inputs", "outputs", "depends")
 _TABLES = ("arguments", "example")
