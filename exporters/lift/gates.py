@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from seqport.exporters.lift.errors import NotLiftedError
-from seqport.exporters.lift.steps import ONE, TIME, Affine, Slice, State, Steps
+from seqport.exporters.lift.steps import ONE, TIME, Affine, Slice, State, Steps, whole
 
 # Ops that keep a boolean, whatever they do to its shape and element type.
 _SAME_TEST = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Expand"})
@@ -195,7 +195,7 @@ def _test(steps: Steps, value: ir.Value) -> tuple[ir.Value, bool]:
     """The boolean behind its reshapes and negations, and whether it stands as it is."""
     positive = True
     while True:
-        value = steps.resolve(value)
+        value = whole(steps, steps.resolve(value))
         node = value.producer()
         if node is None or steps.facts.of(value) is not None or not steps.is_inner(value):
             return value, positive

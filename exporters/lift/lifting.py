@@ -15,14 +15,15 @@ from seqport.exporters.lift.cuts import cuts_of
 from seqport.exporters.lift.emit import emit
 from seqport.exporters.lift.errors import LiftError, NotLiftedError
 from seqport.exporters.lift.lower import lower
+from seqport.exporters.lift.neutral import infer_shapes
 from seqport.exporters.lift.plan import Plan, make_plan
 from seqport.exporters.lift.proof import prove
 from seqport.exporters.lift.reading import read_steps
 from seqport.exporters.lift.report import LeftAlone, Lifted, Report
 from seqport.exporters.lift.reversal import fold_reversals
 from seqport.exporters.lift.unrolled import lift_unrolled
-from seqport.exporters.lift.walk import Facts, body_of
-from seqport.exporters.recurrent import DOMAIN, VERSION, RecurrentCall, is_recurrent
+from seqport.exporters.lift.walk import Facts, body_of, name_apart
+from seqport.exporters.recurrent import DOMAIN, VERSION
 from seqport.exporters.serial import through_onnx
 from seqport.exporters.write import write
 from seqport.runtime.artifact import METADATA_KEY, Description
@@ -71,6 +72,7 @@ def lift_model(model: ir.Model, *, whole_length: bool = False) -> Report:
     opset = model.opset_imports.get("", 0)
     if opset < _OLDEST:
         raise LiftError(f"the model has opset {opset}: convert it to {_OLDEST} or later first")
+    name_apart(model.graph)
     lifted: list[Lifted] = []
     left: list[LeftAlone] = []
     for node in [node for node in model.graph if node.op_type in _LOOPS and node.domain == ""]:
@@ -107,19 +109,8 @@ def _lift_one(model: ir.Model, node: ir.Node, name: str, whole_length: bool) -> 
     lifted = emit(plan, name)
     model.opset_imports[DOMAIN] = VERSION
     common.RemoveUnusedNodesPass()(model)
-    _infer_shapes(model)
+    infer_shapes(model)
     return [replace(item, difference=difference) for item in lifted]
-
-
-def _infer_shapes(model: ir.Model) -> None:
-    """Shapes behind a lifted layer, which the next one may need: tf2onnx records none behind a loop."""
-    for node in filter(is_recurrent, model.graph):
-        call = RecurrentCall.from_node(node)
-        directions, units = call.num_directions, call.num_hidden_units
-        shapes = ([None, None, directions * units], *[[directions, None, units]] * 2)
-        for value, shape in zip(node.outputs, shapes, strict=False):
-            value.shape, value.dtype = ir.Shape(shape), ir.DataType.FLOAT
-    common.ShapeInferencePass()(model)
 
 
 def _read_after(plan: Plan) -> list[str]:

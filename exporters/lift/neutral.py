@@ -1,4 +1,4 @@
-"""Emit one neutral recurrent node for a recognised cell."""
+"""Emit one neutral recurrent node for a recognised cell, and the shapes behind it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from seqport.exporters.lift.cells import Cell
 from seqport.exporters.passes.builder import Builder
-from seqport.exporters.recurrent import CELLS, DOMAIN, OP_TYPE, RecurrentCall
+from seqport.exporters.recurrent import CELLS, DOMAIN, OP_TYPE, RecurrentCall, is_recurrent
 
 
 def neutral(
@@ -66,3 +67,14 @@ def neutral(
     graph.insert_before(before, node)
     y, h_T, c_T = node.outputs
     return y, h_T, c_T
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Shapes behind a lifted layer, which the next one may need: tf2onnx records none behind a loop."""
+    for node in filter(is_recurrent, model.graph):
+        call = RecurrentCall.from_node(node)
+        directions, units = call.num_directions, call.num_hidden_units
+        shapes = ([None, None, directions * units], *[[directions, None, units]] * 2)
+        for value, shape in zip(node.outputs, shapes, strict=False):
+            value.shape, value.dtype = ir.Shape(shape), ir.DataType.FLOAT
+    common.ShapeInferencePass()(model)

@@ -17,7 +17,6 @@ from onnx_ir.passes import common
 from seqport.exporters.lift.cuts import BATCH, SEQ, Cut
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.lower import lower
-from seqport.exporters.lift.walk import skip
 from seqport.exporters.serial import session_of
 
 # Sizes of batch and seq in each trial; the last has full lengths only.
@@ -94,7 +93,7 @@ def _extract(model: ir.Model, cuts: Mapping[str, Cut], wanted: Sequence[str]) ->
     part.graph.outputs[:] = [values[name] for name in wanted]
     for node in part.graph:
         if node.op_type == "Shape" and node.inputs[0] is not None:  # sizes need no more than the cut's own
-            node.replace_input_with(0, skip(node.inputs[0], _SAME_SHAPE))
+            node.replace_input_with(0, _same_size(node.inputs[0], cuts))
     for name, cut in cuts.items():
         value = values[name]
         if value.is_graph_input():
@@ -107,6 +106,15 @@ def _extract(model: ir.Model, cuts: Mapping[str, Cut], wanted: Sequence[str]) ->
     part = common.RemoveUnusedNodesPass()(part).model
     part.graph.inputs[:] = [value for value in part.graph.inputs if value.uses()]
     return part
+
+
+def _same_size(value: ir.Value, cuts: Mapping[str, Cut]) -> ir.Value:
+    """A cut, or else the earliest value, that surely has this one's sizes."""
+    while (node := value.producer()) is not None and value.name not in cuts and node.op_type in _SAME_SHAPE:
+        if node.inputs[0] is None:
+            break
+        value = node.inputs[0]
+    return value
 
 
 def _guessed(value: ir.Value) -> Cut:

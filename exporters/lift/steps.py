@@ -24,6 +24,8 @@ from seqport.exporters.lift.walk import (
 TIME = "t"
 # The constant's key.
 ONE = "1"
+# An end of a slice that no axis reaches, or a step beyond its end; tf2onnx writes it for both.
+_ENDLESS = 10**9
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,36 @@ class Steps:
             left, right = self.affine(node.inputs[0]), self.affine(node.inputs[1])
             if left is not None and right is not None:
                 return left.plus(right, 1 if node.op_type == "Add" else -1)
+        if node is not None and (same := self._same_number(node)) is not None:
+            return self.affine(same)
         if self.is_inner(value):
             return None
         size = size_behind(value)
         return Affine({size if size is not None else value: 1})
+
+    def _same_number(self, node: ir.Node) -> ir.Value | None:
+        """The input that a number is, behind the tests that tf2onnx writes around the ends of a slice."""
+        if node.op_type == "Concat" and len(node.inputs) == 1:
+            return node.inputs[0]
+        if node.op_type == "Where":
+            holds = self._holds(node.inputs[0])
+            return None if holds is None else node.inputs[1 if holds else 2]
+        if node.op_type in ("Max", "Min") and len(node.inputs) == 2:
+            for value, other in (tuple(node.inputs), tuple(node.inputs)[::-1]):
+                limit = self.facts.of(other)
+                if limit is not None and limit.size == 1 and abs(int(limit.reshape(-1)[0])) >= _ENDLESS:
+                    return value if (limit.reshape(-1)[0] < 0) == (node.op_type == "Max") else other
+        return None
+
+    def _holds(self, value: ir.Value | None) -> bool | None:
+        """Whether a condition is always true or always false; None where it depends."""
+        array = self.facts.of(value)
+        if array is not None:
+            return bool(array.reshape(-1)[0]) if array.size == 1 else None
+        node = None if value is None else self.resolve(value).producer()
+        if node is not None and node.op_type == "And" and False in [self._holds(item) for item in node.inputs]:
+            return False
+        return None
 
     def length_of(self, sequence: ir.Value, axis: int) -> Axis:
         """The key of a sequence's number of steps."""
@@ -194,22 +222,61 @@ class Steps:
 
 def _gathered(steps: Steps, value: ir.Value) -> Slice | None:
     node = value.producer()
-    if node is None or not steps.is_inner(value) or node.op_type != "Gather":
+    if node is None or not steps.is_inner(value) or node.op_type not in ("Gather", "Squeeze"):
         return None
     assert node.inputs[0] is not None
-    sequence, index = _whole(steps, steps.resolve(node.inputs[0])), steps.affine(node.inputs[1])
+    axis: int = attribute(node, "axis", 0)
+    source, index = node.inputs[0], None
+    if node.op_type == "Gather":
+        index = steps.affine(node.inputs[1])
+    else:
+        squeezed, cut = steps.facts.of(node.inputs[1]) if len(node.inputs) > 1 else None, source.producer()
+        if squeezed is None or squeezed.size != 1 or cut is None or cut.op_type != "Slice" or len(cut.inputs) < 4:
+            return None
+        assert cut.inputs[0] is not None
+        axis = int(squeezed.reshape(-1)[0])
+        source, index = cut.inputs[0], _single_step(steps, cut, axis)
+    sequence = whole(steps, steps.resolve(source))
     if steps.is_inner(sequence) or index is None or abs(index.of(TIME)) != 1:
         return None
-    return Slice(sequence, attribute(node, "axis", 0), index)
+    return Slice(sequence, axis, index)
 
 
-def _whole(steps: Steps, value: ir.Value) -> ir.Value:
+def _single_step(steps: Steps, node: ir.Node, axis: int) -> Affine | None:
+    """The index of the one element that a Slice takes of an axis, where it takes everything of the others."""
+    starts, ends, axes, *by = (_numbers(steps, item) for item in node.inputs[1:])
+    if starts is None or ends is None or axes is None or None in by:
+        return None
+    found = None
+    strides = by[0] if by and by[0] is not None else [Affine({ONE: 1})] * len(axes)
+    for at, start, end, stride in zip(axes, starts, ends, strides, strict=True):
+        endless = not end.keys() and end.constant >= _ENDLESS
+        if at == Affine({ONE: axis} if axis else {}):
+            single = end.plus(start, -1) == Affine({ONE: 1}) or (endless and stride.constant >= _ENDLESS)
+            found = start if single else None
+        elif start.terms or not endless or stride.constant != 1:
+            return None
+    return found
+
+
+def _numbers(steps: Steps, value: ir.Value | None) -> list[Affine] | None:
+    """A vector of whole numbers as sums."""
+    array = steps.facts.of(value)
+    if array is not None:
+        return [Affine({ONE: int(item)} if item else {}) for item in array.reshape(-1)]
+    node = None if value is None else steps.resolve(value).producer()
+    parts = [value] if node is None or node.op_type != "Concat" else list(node.inputs)
+    found = [steps.affine(part) for part in parts]
+    return None if None in found else [item for item in found if item is not None]
+
+
+def whole(steps: Steps, value: ir.Value) -> ir.Value:
     """The value behind a Slice that takes everything, as x[:, t] first does."""
     node = value.producer()
     while node is not None and node.op_type == "Slice" and node.inputs[0] is not None:
         starts, ends = steps.facts.of(node.inputs[1]), steps.facts.of(node.inputs[2])
         by = steps.facts.of(node.inputs[4]) if len(node.inputs) > 4 else None
-        if starts is None or ends is None or starts.any() or (ends < 2**31 - 1).any():
+        if starts is None or ends is None or starts.any() or (ends < _ENDLESS).any():
             break
         if by is not None and (by != 1).any():
             break

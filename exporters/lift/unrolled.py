@@ -16,11 +16,13 @@ from seqport.exporters.lift.chains import SAME_ROW, Chain, find_chains, find_sta
 from seqport.exporters.lift.cuts import Cuts
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.evaluate import Evaluator
+from seqport.exporters.lift.neutral import infer_shapes
 from seqport.exporters.lift.proof import prove
 from seqport.exporters.lift.report import LeftAlone, Lifted
 from seqport.exporters.lift.rolling import Row, emit, read_after
 from seqport.exporters.lift.steps import ONE, Affine, Slice
 from seqport.exporters.lift.walk import Facts, attribute, has_graph, skip
+from seqport.exporters.recurrent import LENGTHS, MASK, RecurrentCall, X, is_recurrent
 
 
 class _Step:
@@ -37,9 +39,13 @@ class _Step:
         return self.facts.of(value) is None
 
     def slice_of(self, value: ir.Value) -> Slice | None:
-        """Element number k of an axis of a sequence, by Gather, or by Slice and Squeeze."""
+        """Element number k of an axis of a sequence: by Gather, by Slice and Squeeze, by Split and Squeeze."""
         value = skip(value, SAME_ROW - {"Expand"})
         node = value.producer()
+        if node is not None and node.op_type == "Split" and node.inputs[0] is not None:
+            return self._part(node, list(node.outputs).index(value))
+        if node is not None and is_recurrent(node) and value is node.outputs[1]:
+            return self._last(node)
         if node is None or node.op_type not in ("Gather", "Slice") or node.inputs[0] is None:
             return None
         arrays = [self.facts.of(item) for item in node.inputs[1:]]
@@ -48,14 +54,34 @@ class _Step:
         numbers = [int(array.reshape(-1)[0]) for array in arrays if array is not None]
         if node.op_type == "Gather":
             axis = attribute(node, "axis", 0)
-        elif len(numbers) > 2 and numbers[1] == numbers[0] + 1:
-            axis = numbers[2]
+        elif len(numbers) > 1 and numbers[1] == numbers[0] + 1:
+            axis = numbers[2] if len(numbers) > 2 else 0
         else:
             return None
         shape = self.facts.shape(node.inputs[0])
         if shape is None or axis not in (0, 1) or len(shape) != 3 or numbers[0] < 0:
             return None
         return Slice(node.inputs[0], axis, Affine({ONE: numbers[0]}))
+
+    def _last(self, node: ir.Node) -> Slice | None:
+        """The final h of a layer that was rolled back before: its output at the last step."""
+        x = node.inputs[X]
+        shape = None if x is None else self.facts.shape(x)
+        gated = any(node.inputs[i] is not None for i in (LENGTHS, MASK))
+        if shape is None or not isinstance(shape[0], int) or gated:
+            return None
+        reverse = RecurrentCall.from_node(node).direction == "reverse"
+        return Slice(node.outputs[0], 0, Affine({ONE: 0 if reverse else shape[0] - 1}))
+
+    def _part(self, node: ir.Node, number: int) -> Slice | None:
+        """One output of a Split into single steps."""
+        sequence, axis = node.inputs[0], attribute(node, "axis", 0)
+        shape = None if sequence is None else self.facts.shape(sequence)
+        sizes = self.facts.of(node.inputs[1]) if len(node.inputs) > 1 else None
+        if sequence is None or shape is None or len(shape) != 3 or axis not in (0, 1):
+            return None
+        single = shape[axis] == len(node.outputs) if sizes is None else bool((sizes == 1).all())
+        return Slice(sequence, axis, Affine({ONE: number})) if single else None
 
 
 def lift_unrolled(model: ir.Model) -> tuple[list[Lifted], list[LeftAlone]]:
@@ -101,7 +127,9 @@ def _lift_one(model: ir.Model, facts: Facts, chain: Chain) -> Lifted:
     wanted = [value.name or "" for value in read_after(chain)]
     length = row.start + 1 if row.reverse else row.start + chain.count
     difference = prove(model, cuts, wanted, rewrite, trials=[(batch, length) for batch in (3, 1, 5)])
-    return replace(emit(model, row, facts), difference=difference)
+    lifted = emit(model, row, facts)
+    infer_shapes(model)
+    return replace(lifted, difference=difference)
 
 
 def _read(chain: Chain, facts: Facts) -> Row:

@@ -143,6 +143,24 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
                 yield from _values(item.as_graph())
 
 
+def name_apart(graph: ir.Graph, taken: set[str] | None = None) -> None:
+    """Another name for every value of a subgraph whose name is one of the graph around it, as tf2onnx writes them.
+
+    ONNX forbids that, and shape inference and `Facts`, which go by name, take one for the other.
+    """
+    values = [*graph.inputs, *graph.initializers.values(), *(output for node in graph for output in node.outputs)]
+    for value in values if taken is not None else ():
+        name, count = value.name or "", 1
+        while taken is not None and value.name in taken:
+            count += 1
+            value.name = f"{name}_{count}"
+    taken = {value.name or "" for value in values} | (taken or set())
+    for node in graph:
+        for item in node.attributes.values():
+            if item.type == ir.AttributeType.GRAPH:
+                name_apart(item.as_graph(), taken)
+
+
 def axis_behind(value: ir.Value, axis: int) -> Axis:
     """The axis of the earliest tensor that surely has the same size as this axis of this value."""
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
