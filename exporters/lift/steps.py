@@ -152,12 +152,17 @@ class Steps:
         return value in self._inner and self.facts.of(value) is None
 
     def resolve(self, value: ir.Value) -> ir.Value:
-        """The value behind Identities and loop-invariant body inputs."""
+        """The value behind Identities, loop-invariant body inputs and choices that are always the same."""
         before = None
         while value is not before:
             before = value
             value = skip(value)
             value = self.aliases.get(value, value)
+            node = value.producer()
+            if node is not None and node.op_type == "Where":
+                test = self.facts.of(node.inputs[0])
+                if test is not None and (test.all() or not test.any()):
+                    value = node.inputs[1 if test.all() else 2] or value
         return value
 
     def slice_of(self, value: ir.Value) -> Slice | None:

@@ -105,9 +105,28 @@ class Facts:
         if (size := self._size(node)) is not None:
             return size
         arrays = [self.of(item) for item in node.inputs]
+        if (certain := self._certain(node, arrays)) is not None:
+            return certain
         if not arrays or any(a is None and v is not None for a, v in zip(arrays, node.inputs, strict=True)):
             return None
         return self._computed(node, arrays)[list(node.outputs).index(value)]
+
+    def _certain(self, node: ir.Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        """What a dropout that is switched off draws: random numbers, and a rate that none of them is below.
+
+        TensorFlow compares with the rate; its first versions took the floor of the number plus the rate to keep.
+        """
+        if node.op_type == "GreaterOrEqual" and (drawn := _drawn(node.inputs[0])) is not None:
+            rate = arrays[1]
+            return np.array(True) if rate is not None and rate.size and (rate <= drawn[0]).all() else None
+        added = node.inputs[0].producer() if node.op_type == "Floor" and node.inputs[0] is not None else None
+        if added is not None and added.op_type == "Add":
+            for value, other in (added.inputs, added.inputs[::-1]):
+                drawn, keep = _drawn(value), self.of(other)
+                if drawn is not None and keep is not None and keep.size == 1:
+                    low = np.floor(drawn[0] + keep.reshape(()))
+                    return low if drawn[1] + keep.reshape(()) <= low + 1 else None
+        return None
 
     def _size(self, node: ir.Node) -> np.ndarray | None:
         """A size that is read off a tensor at run time, and known before."""
@@ -131,6 +150,14 @@ class Facts:
         graph = onnx.helper.make_graph([proto], "fold", inputs, [onnx.ValueInfoProto(name=n) for n in proto.output])
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self._opset)])
         return [np.asarray(item) for item in ReferenceEvaluator(model).run(None, feeds)]  # type: ignore[union-attr]
+
+
+def _drawn(value: ir.Value | None) -> tuple[float, float] | None:
+    """From where to below where a random number is drawn, or None."""
+    node = None if value is None else skip(value).producer()
+    if node is None or node.op_type not in ("RandomUniform", "RandomUniformLike"):
+        return None
+    return float(attribute(node, "low", 0.0)), float(attribute(node, "high", 1.0))
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -1,13 +1,15 @@
 """Branches as tf2onnx writes them, made valid, and those that are decided before the model runs taken.
 
 Needs: a model of tf2onnx. Guarantees: no subgraph gives out a value of the graph around it as it is, which ONNX
-forbids; no If whose condition is a constant, such as a placeholder `is_training` with its default.
+forbids; no If whose condition is a constant, such as a placeholder `is_training` with its default, and no
+dropout that such a default switches off.
 """
 
 from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from seqport.exporters.lift.walk import Facts
 from seqport.exporters.passes.builder import replace
@@ -38,6 +40,12 @@ def take_branches(model: ir.Model) -> None:
             if condition is not None and condition.size == 1:
                 _inline(model.graph, node, taken=bool(condition.reshape(-1)[0]))
                 again = True
+    facts = Facts(model)
+    for node in [item for item in model.graph if item.op_type == "Where" and item.domain == ""]:
+        test, other = facts.of(node.inputs[0]), facts.of(node.inputs[2])
+        if test is not None and test.all() and other is not None and other.size == 1 and node.inputs[1] is not None:
+            replace(model.graph, node.outputs[0], node.inputs[1], before=node)
+    common.RemoveUnusedNodesPass()(model)
 
 
 def _inline(graph: ir.Graph, node: ir.Node, *, taken: bool) -> None:
