@@ -239,16 +239,17 @@ class _Emitter:
     def _sequence(self, value: ir.Value) -> ir.Value:
         return self.outputs.sequence(value, self.hoist.sequence, self._where_seen, self._where_valid)
 
+    def _steps(self) -> ir.Value:
+        """The numbers of the steps, [seq, 1]."""
+        assert self.time is not None
+        bounds = [self.build.const(0), self.build.op("Squeeze", self.time), self.build.const(1)]
+        return self.build.op("Unsqueeze", self.build.op("Range", *bounds), self.build.const([1], name="axes"))
+
     def _where_valid(self, layer: Layer, value: ir.Value) -> ir.Value:
         """A value [seq, batch, ...] with zeros at masked steps."""
         lengths, mask = self._gate(layer.gate)
         if lengths is not None:
-            assert self.time is not None
-            steps = self.build.op(
-                "Range", self.build.const(0), self.build.op("Squeeze", self.time), self.build.const(1)
-            )
-            steps = self.build.op("Unsqueeze", steps, self.build.const([1], name="axes"))
-            valid = self.build.op("Less", steps, lengths)
+            valid = self.build.op("Less", self._steps(), lengths)
         else:
             valid = self.build.op("Transpose", mask, perm=[1, 0])
         valid = self.build.op("Unsqueeze", valid, self.build.const([2], name="axes"))
@@ -259,10 +260,10 @@ class _Emitter:
         initial = self._first(state)
         lengths, mask = self._gate(layer.gate)
         if lengths is not None:
-            if self.plan.reverse:
-                raise NotLiftedError("it emits its initial state at the padding of a backward layer")
+            # A backward layer meets a row's padding first; a forward one only where the row is nothing else.
+            step = self._steps() if self.plan.reverse else self.build.const(0)
             seen = self.build.op(
-                "Unsqueeze", self.build.op("Greater", lengths, self.build.const(0)), self.build.const([1], name="axes")
+                "Unsqueeze", self.build.op("Greater", lengths, step), self.build.const([-1], name="axes")
             )
         else:
             kept = self.build.op("Cast", self.build.op("Transpose", mask, perm=[1, 0]), to=ir.DataType.INT64)

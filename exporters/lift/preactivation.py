@@ -28,10 +28,16 @@ class Gate:
 
     def opposite(self) -> Gate:
         """1 minus this gate, which is the gate of the negated sum."""
-        if self.activation != "Sigmoid" or self.scaled or self.dense:
+        if not _is_odd(self.activation) or self.scaled or self.dense:
             raise NotLiftedError(f"it takes 1 minus a gate whose activation is {self.activation}")
         inputs = {name: -matrix for name, matrix in self.inputs.items()}
         return Gate(self.activation, inputs, -self.h, -self.bias, {}, {})
+
+
+def _is_odd(activation: str) -> bool:
+    """Whether 1 - f(a) is f(-a)."""
+    name, *numbers = activation.split(":")
+    return name == "Sigmoid" or (name == "HardSigmoid" and float(numbers[1]) == 0.5)
 
 
 def gate_of(factor: Factor, h: str, size: int, own: str = "", width: int | None = None) -> Gate:
