@@ -56,13 +56,11 @@ def find_chains(graph: ir.Graph, facts: Facts) -> Iterator[Chain]:
     groups: dict[object, list[ir.Node]] = {}
     for nodes in by_shape.values():
         for node in nodes if len(nodes) >= FEWEST else ():
-            array = facts.of(node.inputs[1])
-            assert array is not None
-            groups.setdefault((array.shape, hash(array.tobytes())), []).append(node)
+            groups.setdefault(_matrix(node, facts), []).append(node)
     for nodes in groups.values():
         if len(nodes) < FEWEST:
             continue
-        level = _levels(graph, nodes)
+        level = _levels(graph, nodes, facts)
         if all(level.get(_left(node), -1) == step - 1 for step, node in enumerate(nodes)):
             yield Chain(nodes, level)
 
@@ -106,8 +104,21 @@ def _left(node: ir.Node) -> ir.Value:
     return value
 
 
-def _levels(graph: ir.Graph, nodes: list[ir.Node]) -> dict[ir.Value, int]:
+def _matrix(node: ir.Node, facts: Facts) -> object:
+    """A key of the constant on the right side of a product; None where it is computed."""
+    array = facts.of(node.inputs[1]) if node.op_type in ("MatMul", "Gemm") else None
+    return None if array is None else (array.shape, hash(array.tobytes()))
+
+
+def _levels(graph: ir.Graph, nodes: list[ir.Node], facts: Facts) -> dict[ir.Value, int]:
     number = {node: step for step, node in enumerate(nodes)}
+    # Gates that have a matrix each begin the step together; a head that reads the state begins none.
+    lefts = {skip(_left(node), SAME_ROW): step for step, node in enumerate(nodes)}
+    needed = [node for node in _ancestors(_left(nodes[-1])) if _begins(node, lefts)]
+    matrices = {_matrix(node, facts) for node in needed} - {None}
+    for node in graph:
+        if _begins(node, lefts) and _matrix(node, facts) in matrices:
+            number.setdefault(node, lefts[skip(_left(node), SAME_ROW)])
     level: dict[ir.Value, int] = {}
     for node in graph:
         found = max((level.get(value, -1) for value in node.inputs if value is not None), default=-1)
@@ -115,6 +126,11 @@ def _levels(graph: ir.Graph, nodes: list[ir.Node]) -> dict[ir.Value, int]:
         if found >= 0:
             level.update(dict.fromkeys(node.outputs, found))
     return level
+
+
+def _begins(node: ir.Node, lefts: dict[ir.Value, int]) -> bool:
+    """Whether a node multiplies a state that the chain multiplies too."""
+    return node.op_type in ("MatMul", "Gemm") and skip(_left(node), SAME_ROW) in lefts
 
 
 def _ancestors(value: ir.Value) -> set[ir.Node]:
