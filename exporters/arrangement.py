@@ -1,26 +1,29 @@
-"""How flat inputs reach a model that takes some of them in tuples or dicts."""
+"""How flat inputs reach a model that takes some of them by name, or in tuples, dicts and dataclasses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from seqport.exporters.errors import InputsError
 from seqport.exporters.signature import Input
 
-Nested = Any  # an Input, or a tuple, list or dict of Nested
+Nested = Any  # an Input, or a tuple, list, dict or dataclass of Nested
 
 
 class Arrangement:
     """The structure of a model's arguments, with the position of a flat input at each leaf.
 
     Args:
-        nested: one entry an argument of the model: an Input, or a tuple, list or dict of them, however deep.
+        nested: one entry an argument of the model: an Input, or a tuple, list, dict or dataclass of them, however deep.
+        by_name: whether the model takes its arguments by keyword; each is an Input then, and its name the keyword.
     """
 
-    def __init__(self, nested: Iterable[Nested]) -> None:
+    def __init__(self, nested: Iterable[Nested], *, by_name: bool = False) -> None:
         self.inputs: list[Input] = []
         self._arguments = [self._placed(item) for item in nested]
+        self._by_name = by_name
 
     @property
     def is_flat(self) -> bool:
@@ -31,6 +34,13 @@ class Arrangement:
         """The model's arguments, made of one value an input."""
         return tuple(self._filled(item, values) for item in self._arguments)
 
+    def call(self, model: Callable[..., Any], values: Sequence[Any]) -> Any:
+        """The model's answer, of one value an input."""
+        arguments = self.arguments(values)
+        if self._by_name:
+            return model(**dict(zip((item.name for item in self.inputs), arguments, strict=True)))
+        return model(*arguments)
+
     def _placed(self, item: Nested) -> Any:
         if isinstance(item, Input):
             self.inputs.append(item)
@@ -38,12 +48,29 @@ class Arrangement:
         if isinstance(item, Mapping):
             return {key: self._placed(value) for key, value in item.items()}
         if isinstance(item, (tuple, list)):
-            return type(item)(self._placed(value) for value in item)
-        raise InputsError(f"inputs holds {item!r}: expected Input(name, axes, dtype), or a tuple or dict of them")
+            return _remade(item, [self._placed(value) for value in item])
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return dataclasses.replace(item, **{k: self._placed(v) for k, v in _fields(item)})
+        raise InputsError(
+            f"inputs holds {item!r}: expected Input(name, axes, dtype), or a tuple, dict or dataclass of them"
+        )
 
     def _filled(self, item: Any, values: Sequence[Any]) -> Any:
         if isinstance(item, int):
             return values[item]
         if isinstance(item, dict):
             return {key: self._filled(value, values) for key, value in item.items()}
-        return type(item)(self._filled(value, values) for value in item)
+        if isinstance(item, (tuple, list)):
+            return _remade(item, [self._filled(value, values) for value in item])
+        return dataclasses.replace(item, **{k: self._filled(v, values) for k, v in _fields(item)})
+
+
+def _remade(like: Any, items: list[Any]) -> Any:
+    """A tuple, named tuple or list of other items."""
+    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+
+
+def _fields(item: Any) -> list[tuple[str, Any]]:
+    """The fields of a dataclass that hold something, and no default None."""
+    values = [(field.name, getattr(item, field.name)) for field in dataclasses.fields(item)]
+    return [(name, value) for name, value in values if value is not None]

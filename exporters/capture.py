@@ -27,6 +27,7 @@ class Capture:
             twice in a row, and the second answer given.
         refusals: recurrent layers that stayed as the framework wrote them, and why.
         fixed_axes: dynamic axes that the trace fixed by unrolling a loop over them, with the traced size.
+        bounds: dynamic axes up to whose size, given here, the trace holds: beyond it the model refuses, or is another.
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
     """
@@ -39,4 +40,5 @@ class Capture:
     refusals: list[Refusal] = field(default_factory=list)
     padding_values: dict[str, float] = field(default_factory=dict)
     fixed_axes: dict[str, int] = field(default_factory=dict)
+    bounds: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ Roles = Mapping[str, str | int]
 
 
 class Sizes(NamedTuple):
-    """One probe's sizes: of the first dynamic axis (usually the batch), of those after it, and the lengths'."""
+    """One probe's sizes: of the batch (or the first dynamic axis), of those after it, and the lengths'."""
 
     axes: tuple[int, ...]
     shorter: int  # by how much the longest row stays below its axis
@@ -30,8 +31,9 @@ class Sizes(NamedTuple):
 
 # All sizes differ, so that an output's axis tells where its size comes from.
 MEASURED = (Sizes((3, 13, 17, 23), 5, True), Sizes((5, 19, 29, 37), 7, True))
-# A single row of a single step; and even sizes, rows in any order, the longest as long as the axis.
-FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False))
+# A single row of a single step; even sizes, rows in any order, the longest as long as the axis; and sizes that fall,
+# for a trace that took the larger of two for granted.
+FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False), Sizes((12, 11, 9, 3), 0, False))
 # Far beyond every other size, for what only shows there: a loop that stops early, the last fifty steps of many.
 LONG = Sizes((2, 307, 311, 313), 0, True)
 # A model may need more steps than that (a convolution over time): then all sizes grow.
@@ -39,7 +41,7 @@ SCALES = (1, 8)
 # Operators behind which ids are the same ids.
 _KEEPS_IDS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice"})
 # Ways to draw values, the likeliest first; a model that refuses one may take another.
-KINDS = ("usual", "ones", "short")
+KINDS = ("usual", "ones", "short", "long")
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,17 @@ class Draws:
     ids: Mapping[str, int]
 
     def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
-        """Every dynamic axis's size; what counts rows comes first, also where the steps stand before them."""
-        rows = {item.axes[0] for item in self.inputs if is_per_row(item)}
-        names = sorted(axis_names(self.inputs), key=lambda name: name not in rows)
+        """Every dynamic axis's size."""
         return {
             name: sizes.axes[min(i, 3)] * (scale if sizes in MEASURED else 1) + max(0, i - 3)
-            for i, name in enumerate(names)
+            for i, name in enumerate(self._axes)
         }
+
+    @cached_property
+    def _axes(self) -> list[str]:
+        """The dynamic axes; what counts rows comes first, also where the steps stand before them."""
+        rows = {item.axes[0] for item in self.inputs if item.name in self.roles or is_per_row(item)}
+        return sorted(axis_names(self.inputs), key=lambda name: name not in rows)
 
     def arrays(self, sizes: Sizes, scale: int, kind: str) -> dict[str, np.ndarray]:
         """One array an input."""
@@ -85,12 +91,17 @@ class Draws:
             return (values if bound is None else np.minimum(values, bound)).astype(item.dtype)
         if bound is not None:
             return _lengths(shape, bound, sizes, kind, random).astype(item.dtype)
-        if item.dtype == "bool" or (kind == "ones" and item.dtype.startswith("float") and len(shape) == 2):
+        is_mask = kind == "ones" and item.dtype.startswith("float") and len(shape) == 2 and not is_per_row(item)
+        if item.dtype == "bool" or is_mask:
             return _mask(shape, kind, random).astype(item.dtype)
         if not item.dtype.startswith("float"):
             # Small where no table bounds it: an int may be an id all the same. Zeros may be masked, so some are drawn.
             ids = random.integers(0, self.ids.get(item.name, 2), shape) * (random.random(shape) < 0.8)
             return (np.ones(shape) if kind == "ones" else ids).astype(item.dtype)
+        if kind != "usual" and is_per_row(item):  # perhaps lengths: fractions of the longest, or whole
+            longest = min((n for axis, n in found.items() if axis != item.axes[0]), default=1)
+            lengths = _lengths(shape, longest, sizes, kind, random)
+            return (lengths / lengths.max() if kind == "ones" else lengths).astype(item.dtype)
         values = random.standard_normal(shape)
         if item.name in self.padding and values.ndim >= 3:
             values[random.random(shape[:2]) < 0.3] = self.padding[item.name]
@@ -134,10 +145,11 @@ def tries() -> Iterator[tuple[int, str]]:
 
 def _lengths(shape: tuple[int, ...], bound: int, sizes: Sizes, kind: str, random: np.random.Generator) -> np.ndarray:
     longest = max(1, bound // 4 if kind == "short" else bound - sizes.shorter)
-    values = np.sort(random.integers(1, longest + 1, shape[0]))[::-1].copy()
+    shortest = max(1, longest - longest // 4) if kind == "long" else 1
+    values = np.sort(random.integers(shortest, longest + 1, shape[0]))[::-1].copy()
     values[0] = longest
     if len(values) > 1:
-        values[-1] = 1
+        values[-1] = shortest
     return (values if sizes.ordered else random.permutation(values)).reshape(shape)
 
 

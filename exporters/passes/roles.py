@@ -33,12 +33,13 @@ def _is_native(node: ir.Node) -> bool:
 
 
 def lengths_source(node: ir.Node, inputs: Sequence[Input]) -> str | None:
-    """The graph input whose lengths reach the node; "mask" for a mask; None without either."""
+    """The graph input whose lengths reach the node; "mask" for a mask or fractions; None without either."""
     value = node.inputs[SEQUENCE_LENS] if len(node.inputs) > SEQUENCE_LENS else None
     if value is None:
         return None
     names = upstream(value)
-    return next((item.name for item in inputs if item.name in names and is_per_row(item)), "mask")
+    whole = (item for item in inputs if is_per_row(item) and not item.dtype.startswith("float"))
+    return next((item.name for item in whole if item.name in names), "mask")
 
 
 def data_sources(node: ir.Node, inputs: Sequence[Input]) -> tuple[str, ...]:

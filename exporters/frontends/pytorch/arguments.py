@@ -9,17 +9,23 @@ from torch import nn
 
 from seqport.exporters.arrangement import Arrangement
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 def arrangements(model: nn.Module, declared: Arrangement) -> Iterator[Arrangement]:
-    """The declared arrangement; then, where forward takes fewer arguments than there are inputs, the likely ones.
+    """The declared arrangement, by name where forward has a parameter of every input's name; else the likely ones.
 
-    `forward(x, state)` with inputs x, h_0, c_0 takes the last two as a tuple; `forward(batch)` takes a dict by name
-    or a tuple. Which one a module means only a trace can tell, so they are tried in this order.
+    Where forward takes fewer arguments than there are inputs, `forward(x, state)` with inputs x, h_0, c_0 takes the
+    last two as a tuple; `forward(batch)` takes a dict by name or a tuple. Which one a module means only a trace can
+    tell, so they are tried in this order.
     """
-    if not declared.is_flat or _takes(model, len(declared.inputs)):
+    flat = declared.inputs
+    if declared.is_flat and _named(model, [item.name for item in flat]):
+        yield Arrangement(flat, by_name=True)
+        return
+    if not declared.is_flat or _takes(model, len(flat)):
         yield declared
         return
-    flat = declared.inputs
     for count in range(len(flat) - 1, 0, -1):
         if _takes(model, count):
             head, tail = flat[: count - 1], flat[count - 1 :]
@@ -27,6 +33,19 @@ def arrangements(model: nn.Module, declared: Arrangement) -> Iterator[Arrangemen
             yield Arrangement([*head, {item.name: item for item in tail}])
             return
     yield declared  # and its own error
+
+
+def _named(model: nn.Module, names: list[str]) -> bool:
+    """Whether forward takes every one of the names as a keyword, and nothing else that it needs."""
+    parameters = inspect.signature(model.forward).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if not all(anything or (name in parameters and parameters[name].kind in _NAMED) for name in names):
+        return False
+    try:
+        inspect.signature(model.forward).bind(**dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
 
 
 def _takes(model: nn.Module, count: int) -> bool:

@@ -1,21 +1,22 @@
-"""`int(...)` in a user's forward: a size or a length stays symbolic while the module is traced.
+"""`int(...)`, `len(...)` and `range(...)` in a user's forward: sizes and lengths stay symbolic while it is traced.
 
-`int(lengths.max())` and `int(x.size(1))` are how many modules spell a size. Python's own `int` must return a number,
-which would freeze the traced one, so the name `int` in the files that define the model's modules leads here.
+`int(lengths.max())`, `len(x)` and `y[range(len(y)), lengths - 1]` are how many modules spell a size. Python's own
+functions must give numbers, which would freeze the traced one, so these names lead here in the files that the
+module's forwards come from.
 """
 
 from __future__ import annotations
 
 import builtins
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
 
-from seqport.exporters.frontends.patching import attribute
+_MISSING = object()
 
 
 class _Meta(type):
@@ -39,17 +40,47 @@ class _Int(metaclass=_Meta):
     """Stands for `int`."""
 
 
+def _len(value: Any) -> Any:
+    """Stands for `len`."""
+    return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else builtins.len(value)
+
+
+def _range(*args: Any) -> Any:
+    """Stands for `range`: as an index, a tensor of the same numbers does the same."""
+    return torch.arange(*args) if any(isinstance(arg, torch.SymInt) for arg in args) else builtins.range(*args)
+
+
+_NAMES = {"int": _Int, "len": _len, "range": _range}
+
+
 @contextmanager
 def integers_symbolic(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Within this block `int` in the files of the model's own classes keeps symbolic sizes symbolic, where wanted.
+    """Within this block the three names keep sizes symbolic in the files of the model's own code, where wanted.
 
-    PyTorch does not take it for a dtype (`dtype=int`), so it is wanted only where a trace without it failed.
+    PyTorch does not take that `int` for a dtype (`dtype=int`), so it is wanted only where a trace without it failed.
     """
-    modules = list(model.modules()) if wanted else []
-    names = {base.__module__ for module in modules for base in type(module).__mro__ if base is not object}
-    with ExitStack() as stack:
-        for name in sorted(names):
-            own = sys.modules.get(name)
-            if own is not None and name.partition(".")[0] not in ("torch", "builtins", "typing", "abc"):
-                stack.enter_context(attribute(own, "int", _Int))
+    changed = [(names, {name: names.get(name, _MISSING) for name in _NAMES}) for names in _namespaces(model)]
+    try:
+        for names, before in changed if wanted else []:
+            names.update({name: stand_in for name, stand_in in _NAMES.items() if before[name] is _MISSING})
         yield
+    finally:
+        for names, before in changed if wanted else []:
+            for name in _NAMES:
+                if before[name] is _MISSING:
+                    del names[name]
+
+
+def _namespaces(model: nn.Module) -> list[dict[str, Any]]:
+    """The global names of the files that the model's methods, and the functions that it keeps, were written in."""
+    found: dict[int, dict[str, Any]] = {}
+    for module in model.modules():
+        owners = [vars(base) for base in type(module).__mro__ if base.__module__.partition(".")[0] != "torch"]
+        for function in (item for names in (*owners, vars(module)) for item in names.values()):
+            function = getattr(function, "__wrapped__", function)  # behind a decorator such as torch.no_grad()
+            if isinstance(function, FunctionType) and function.__module__.partition(".")[0] not in _NOT_THE_USERS:
+                found[id(function.__globals__)] = function.__globals__
+    return list(found.values())
+
+
+_NOT_THE_USERS = frozenset({"torch", "builtins", "typing", "abc"})

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from seqport.exporters.errors import RefusedError
+from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 
 # Where `batch_sizes` of a traced pack remembers what it was made from, so that a PackedSequence
@@ -34,16 +35,23 @@ class Origin:
         lengths: int64 [batch].
         seq: size of the padded sequence axis.
         sorted_rows: whether the caller vouched for descending lengths.
+        sizes: where max(lengths) comes from.
     """
 
     lengths: Tensor
     seq: Any
     sorted_rows: bool
+    sizes: DataSizes
 
     @property
     def batch(self) -> Any:
         """Size of the batch axis."""
         return self.lengths.shape[0]
+
+    @property
+    def longest(self) -> Any:
+        """max(lengths) as a size that the tracer may slice with."""
+        return self.sizes.largest(self.lengths, self.seq)
 
     @cached_property
     def order(self) -> Tensor:
@@ -65,7 +73,7 @@ class Origin:
     @cached_property
     def batch_sizes(self) -> Tensor:
         """Rows alive at each step, int64 [max(lengths)]."""
-        sizes = self.mask.sum(dim=1)[: max_length(self.lengths, self.seq)]
+        sizes = self.mask.sum(dim=1)[: self.longest]
         setattr(sizes, _ORIGIN, self)
         return sizes
 
@@ -121,14 +129,6 @@ class CapturedPack(PackedSequence):
         return type(self).of(self.padded.to(*args, **kwargs), self.origin, zero_padded=self.zero_padded)
 
 
-def max_length(lengths: Tensor, seq: Any) -> Any:
-    """max(lengths) as a size that the tracer may slice with."""
-    longest = lengths.max().item()
-    torch._check(longest >= 1)
-    torch._check(longest <= seq)
-    return longest
-
-
 def captured(packed: PackedSequence, layer: str) -> CapturedPack:
     """Any packed sequence met during the trace, with its padded tensor.
 
@@ -155,8 +155,8 @@ def captured(packed: PackedSequence, layer: str) -> CapturedPack:
     return CapturedPack.of(padded, origin, zero_padded=True)
 
 
-def pack(input: Tensor, lengths: Any, batch_first: bool, enforce_sorted: bool) -> CapturedPack:
-    """`torch.nn.utils.rnn.pack_padded_sequence` while tracing.
+def pack(sizes: DataSizes, input: Tensor, lengths: Any, batch_first: bool, enforce_sorted: bool) -> CapturedPack:
+    """`torch.nn.utils.rnn.pack_padded_sequence` while tracing; max(lengths), where it is needed, is one of `sizes`.
 
     Raises:
         RefusedError: the lengths are a Python list, so the trace would freeze them.
@@ -170,7 +170,7 @@ def pack(input: Tensor, lengths: Any, batch_first: bool, enforce_sorted: bool) -
             "give the module an int64 input of lengths and pass that tensor (lengths.cpu() is fine)",
         )
     padded = input.transpose(0, 1) if batch_first else input
-    origin = Origin(lengths.to(torch.int64), padded.shape[0], enforce_sorted)
+    origin = Origin(lengths.to(torch.int64), padded.shape[0], enforce_sorted, sizes)
     return CapturedPack.of(padded, origin, zero_padded=False)
 
 
@@ -183,9 +183,9 @@ def pad(sequence: PackedSequence, batch_first: bool, padding_value: float, total
     if isinstance(total_length, Tensor):
         total_length = total_length.item()
     if total_length is None:
-        padded = padded[: max_length(origin.lengths, origin.seq)]
+        padded = padded[: origin.longest]
     elif not _same_size(total_length, origin.seq):
-        longest = max_length(origin.lengths, origin.seq)
+        longest = origin.longest
         torch._check(total_length >= longest)
         filler = padded.new_full((total_length - longest, *padded.shape[1:]), padding_value)
         padded = torch.cat([padded[:longest], filler])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn.utils import rnn
 
 from seqport.exporters.frontends.patching import attribute, here, replaced
 from seqport.exporters.frontends.pytorch.cells import cell_forward
+from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.declared import declared_forward, is_declared
 from seqport.exporters.frontends.pytorch.integers import integers_symbolic
 from seqport.exporters.frontends.pytorch.layers import forward
@@ -22,19 +24,20 @@ from seqport.exporters.frontends.pytorch.projection import projections
 
 
 @contextmanager
-def recurrent_layers_whole(module: nn.Module, *, symbolic_int: bool) -> Iterator[None]:
+def recurrent_layers_whole(module: nn.Module, sizes: DataSizes, *, symbolic_int: bool) -> Iterator[None]:
     """Within this block the module's recurrent layers trace to neutral nodes.
 
     Args:
         module: what is traced.
-        symbolic_int: whether `int(size)` in the module's own files keeps the size symbolic.
+        sizes: sizes that depend on values.
+        symbolic_int: whether `int(size)`, `len(x)` and `range(size)` in the module's own files stay symbolic.
     """
     with numbers_traced(), integers_symbolic(module, symbolic_int), ExitStack() as stack:
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
             stack.enter_context(replaced(layer, "forward", forward))
         for cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
             stack.enter_context(replaced(cell, "forward", cell_forward))
-        stack.enter_context(_code(rnn.pack_padded_sequence, pack_padded_sequence))
+        stack.enter_context(_code(rnn.pack_padded_sequence, partial(pack_padded_sequence, sizes)))
         stack.enter_context(_code(rnn.pad_packed_sequence, pad_packed_sequence))
         for name, child in module.named_modules():
             path = name or type(child).__name__

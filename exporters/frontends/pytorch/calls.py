@@ -1,0 +1,124 @@
+"""Calls of PyTorch's functions that would freeze a size while a module is traced, put in a form that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from seqport.exporters.frontends.pytorch.datasizes import DataSizes
+
+# Functions that leave the values of a tensor of integers as they are.
+_SAME_VALUES = frozenset(
+    {Tensor.cpu, Tensor.to, Tensor.long, Tensor.int, Tensor.detach, Tensor.clone, Tensor.contiguous, Tensor.type}
+    | {torch.clone, torch.detach, torch.as_tensor}
+)
+_MAXIMA = frozenset({Tensor.max, torch.max, Tensor.amax, torch.amax})
+
+
+@contextmanager
+def calls_traced(sizes: DataSizes) -> Iterator[None]:
+    """Within this block the calls below are traced in their other form."""
+    with _Calls(sizes):
+        yield
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self, sizes: DataSizes) -> None:
+        super().__init__()
+        self._sizes = sizes
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],  # noqa: ARG002
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        other = _FORMS.get(func)
+        if other is not None and (found := other(self._sizes, *args, **kwargs)) is not NotImplemented:
+            return found
+        result = func(*args, **kwargs)
+        if args and isinstance(args[0], Tensor) and not args[0].is_floating_point():
+            if func in _SAME_VALUES:
+                self._sizes.note_same(result, args[0])
+            elif func in _MAXIMA and len(args) == 1 and not kwargs:
+                self._sizes.note_maximum(result, args[0])
+        return result
+
+
+def _new(_: DataSizes, tensor: Tensor, *sizes: Any, **options: Any) -> Any:
+    """`weight.new(2, batch, hidden)`, which the tracer runs for real."""
+    if options or not all(isinstance(size, (int, torch.SymInt)) for size in sizes):
+        return NotImplemented
+    return tensor.new_zeros(sizes)  # uninitialised: any values are right, and zeros stay zeros
+
+
+def _data(_: DataSizes, tensor: Tensor) -> Tensor:
+    """`weight.data`, which the tracer does not follow."""
+    return tensor.detach()
+
+
+def _one_hot(_: DataSizes, tensor: Tensor, num_classes: Any = -1) -> Any:
+    """`one_hot(ids, x.size(1))`: PyTorch's own takes a number of classes that is not symbolic."""
+    if not isinstance(num_classes, torch.SymInt):
+        return NotImplemented
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).to(torch.int64)
+
+
+def _item(sizes: DataSizes, tensor: Tensor) -> Any:
+    """`lengths.max().item()`: a size that the tracer may be asked about."""
+    size = sizes.size_of(tensor)
+    return NotImplemented if size is None else size
+
+
+def _getitem(sizes: DataSizes, tensor: Tensor, index: Any) -> Any:
+    """`x[:, :50]` and `x[:, -50:]` where the axis is dynamic: the tracer would ask whether it is longer than that."""
+    parts = index if type(index) is tuple else (index,)
+    if not any(isinstance(part, slice) for part in parts):
+        return NotImplemented
+    changed, axis = [], 0
+    for position, part in enumerate(parts):
+        if part is Ellipsis:
+            taken = sum(other is not None for other in parts[position + 1 :])
+            axis = tensor.dim() - taken
+        elif isinstance(part, slice) and axis < tensor.dim():
+            part = _within(sizes, part, tensor.shape[axis])
+            axis += 1
+        elif isinstance(part, Tensor) and part.dtype == torch.bool:
+            return NotImplemented  # it takes as many axes as it has itself
+        elif part is not None:
+            axis += 1
+        changed.append(part)
+    if all(one is other for one, other in zip(changed, parts, strict=True)):
+        return NotImplemented
+    return tensor[tuple(changed)]
+
+
+def _within(sizes: DataSizes, part: slice, size: Any) -> slice:
+    """The slice with ends that lie within the axis, whatever size that has."""
+    if not isinstance(size, torch.SymInt) or part.step not in (None, 1):
+        return part
+    start, stop = part.start, part.stop
+    if type(stop) is int and stop > 1:
+        stop = torch.sym_min(size, stop)
+    elif isinstance(stop, Tensor) and (known := sizes.size_of(stop)) is not None:
+        stop = known
+    if type(start) is int and start < -1:
+        start = torch.sym_max(size + start, 0)
+    return part if start is part.start and stop is part.stop else slice(start, stop, part.step)
+
+
+_FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
+    Tensor.new: _new,
+    Tensor.data.__get__: _data,
+    functional.one_hot: _one_hot,
+    Tensor.item: _item,
+    Tensor.__getitem__: _getitem,
+}
