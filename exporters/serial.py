@@ -31,11 +31,15 @@ def weights_of(model: ir.Model) -> dict[str, ir.TensorProtocol]:
 
 
 def large_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
-    """Those of them that no shape is made of."""
+    """Those of them that no shape is made of, and that some node reads: ONNX Runtime forgets the others on loading."""
+    # Not Value.uses(): what a removed node's subgraph read still counts there.
+    read = {id(value) for node in model.graph.all_nodes() for value in node.inputs}
+    read |= {id(value) for value in model.graph.outputs}
     return {
         name: tensor
         for name, tensor in weights_of(model).items()
-        if tensor.dtype != ir.DataType.STRING
+        if id(model.graph.initializers[name]) in read
+        and tensor.dtype != ir.DataType.STRING
         and tensor.nbytes > (_LARGE_INTEGERS if tensor.dtype.is_integer() else _LARGE)
     }
 
