@@ -109,6 +109,7 @@ class Description:
     weights_sha256: str = ""
     breaks: tuple[str, ...] = ()  # contract breaks kept under strict=False
     notes: tuple[str, ...] = ()  # what the artifact does otherwise than its model: another precision, say
+    limits: dict[str, tuple[int, int | None]] = field(default_factory=dict)  # axis → the smallest and largest size
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     precision: PrecisionInfo | None = None  # None where it is the model's own
     format: int = FORMAT
@@ -147,6 +148,7 @@ class Description:
                 weights_sha256=raw["weights_sha256"],
                 breaks=tuple(raw["breaks"]),
                 notes=tuple(raw["notes"]),
+                limits={axis: (low, high) for axis, (low, high) in raw.get("limits", {}).items()},
                 proof=raw["proof"],
                 precision=_precision(raw.get("precision")),
                 format=found,

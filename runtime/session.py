@@ -61,7 +61,7 @@ class Session:
             self.signature = self._description
             _require_same_names(self.path, self._description, self._session)
             rules = [InputRule.of(info) for info in self._description.inputs]
-            self._check = Checker(rules, self._description.sequences)
+            self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
         self._output_names = [output.name for output in self._session.get_outputs()]
         self._ragged: RaggedBatches | None = None
 

@@ -50,15 +50,22 @@ class Checker:
         sequences: which inputs hold lengths, and of which axes.
         refuse_empty: a dynamic axis of size 0 is an error. Not so for a plain ONNX file, where an
             empty axis may be meant (a cache that is still empty).
+        limits: axis → the smallest and the largest size that the model takes, None where there is no largest.
     """
 
     def __init__(
-        self, rules: Sequence[InputRule], sequences: Iterable[SequenceInfo] = (), *, refuse_empty: bool = True
+        self,
+        rules: Sequence[InputRule],
+        sequences: Iterable[SequenceInfo] = (),
+        *,
+        refuse_empty: bool = True,
+        limits: Mapping[str, tuple[int, int | None]] | None = None,
     ) -> None:
         self._names = {rule.name for rule in rules}
         self._required = {rule.name for rule in rules if rule.required}
         self._plan = tuple((rule.name, rule.dtype, rule.axes) for rule in rules)
         self._refuse_empty = refuse_empty
+        self._limits = tuple((axis, *ends) for axis, ends in (limits or {}).items())
         sequences = tuple(sequences)
         self._batch_axes = {sequence.batch_axis for sequence in sequences}
         # One padded input gives the size that lengths may reach: the axis' name makes all agree.
@@ -107,6 +114,10 @@ class Checker:
                     self._refuse_size(name, axis, size, wanted, feed)
         if self._refuse_empty and 0 in sizes.values():
             self._refuse_empty_axis(feed, sizes)
+        for axis, smallest, largest in self._limits:
+            size = sizes.get(axis, smallest)
+            if size < smallest or (largest is not None and size > largest):
+                self._refuse_beyond(feed, axis, size, smallest, largest)
         for lengths, padded, axis in self._lengths:
             _check_lengths(lengths, feed[lengths], padded, feed[padded].shape[axis])
         return feed
@@ -145,6 +156,17 @@ class Checker:
         raise EmptyBatchError(
             f"input {name!r} has the shape {_shape(feed[name].shape)}: axis {axis!r} is empty, "
             "so there is nothing to compute; expected at least 1, do not call with nothing"
+        )
+
+    def _refuse_beyond(
+        self, feed: Mapping[str, Any], axis: str, size: int, smallest: int, largest: int | None
+    ) -> NoReturn:
+        name = next(name for name in feed if axis in (self._axes(name) or ()))
+        takes = f"at least {smallest}" if largest is None else f"{smallest} to {largest}"
+        remedy = "split or cut what is longer" if size > smallest else "pad what is shorter"
+        raise InputSizeError(
+            f"input {name!r} has the shape {_shape(feed[name].shape)}: axis {axis!r} is {size}, and the model takes "
+            f"{takes} (its own layers end there): {remedy}"
         )
 
     def _axes(self, name: str) -> tuple[str | int, ...] | None:

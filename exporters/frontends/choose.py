@@ -41,7 +41,7 @@ def frontend_for(model: Any) -> Frontend:
     if isinstance(model, (str, os.PathLike)):
         return _frontend_for_path(Path(model))
     # A model of a framework cannot exist before the framework was imported.
-    if _is_a(model, "torch", "nn.Module"):
+    if _is_a(model, "torch", "nn.Module") or _is_a(model, "torch", "export.ExportedProgram"):
         from seqport.exporters.frontends import pytorch
 
         return pytorch  # type: ignore[return-value]

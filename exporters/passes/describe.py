@@ -53,6 +53,7 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
         weights_sha256=weights_sha256(job.model),
         breaks=tuple(str(refusal) for refusal in job.refusals),
         notes=tuple(capture.notes),
+        limits=dict(measured.limits),
         proof=_proof(measured),
         precision=job.precision,
     )

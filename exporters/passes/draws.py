@@ -27,10 +27,12 @@ class Sizes(NamedTuple):
     axes: tuple[int, ...]
     shorter: int  # by how much the longest row stays below its axis
     ordered: bool  # rows fall in length, as some models want them
+    full: bool = False  # every row is as long as the axis
 
 
 # All sizes differ, so that an output's axis tells where its size comes from.
 MEASURED = (Sizes((3, 13, 17, 23), 5, True), Sizes((5, 19, 29, 37), 7, True))
+_SCALED = tuple(sizes.axes for sizes in MEASURED)
 # A single row of a single step; even sizes, rows in any order, the longest as long as the axis; and sizes that fall,
 # for a trace that took the larger of two for granted.
 FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False), Sizes((12, 11, 9, 3), 0, False))
@@ -65,7 +67,7 @@ class Draws:
     def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
         """Every dynamic axis's size."""
         return {
-            name: sizes.axes[min(i, 3)] * (scale if sizes in MEASURED else 1) + max(0, i - 3)
+            name: sizes.axes[min(i, 3)] * (scale if sizes.axes in _SCALED else 1) + max(0, i - 3)
             for i, name in enumerate(self._axes)
         }
 
@@ -75,10 +77,12 @@ class Draws:
         rows = {item.axes[0] for item in self.inputs if item.name in self.roles or is_per_row(item)}
         return sorted(axis_names(self.inputs), key=lambda name: name not in rows)
 
-    def arrays(self, sizes: Sizes, scale: int, kind: str) -> dict[str, np.ndarray]:
-        """One array an input."""
+    def arrays(
+        self, sizes: Sizes, scale: int, kind: str, changed: Mapping[str, int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """One array an input; some axes may have other sizes."""
         random = np.random.default_rng(sum(sizes.axes))
-        found = self.sizes(sizes, scale)
+        found = {**self.sizes(sizes, scale), **(changed or {})}
         return {item.name: self._array(item, sizes, found, kind, random) for item in self.inputs}
 
     def _array(
@@ -145,6 +149,8 @@ def tries() -> Iterator[tuple[int, str]]:
 
 def _lengths(shape: tuple[int, ...], bound: int, sizes: Sizes, kind: str, random: np.random.Generator) -> np.ndarray:
     longest = max(1, bound // 4 if kind == "short" else bound - sizes.shorter)
+    if sizes.full:
+        return np.full(shape, bound)
     shortest = max(1, longest - longest // 4) if kind == "long" else 1
     values = np.sort(random.integers(shortest, longest + 1, shape[0]))[::-1].copy()
     values[0] = longest

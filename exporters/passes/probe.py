@@ -20,6 +20,7 @@ from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.draws import FURTHER, LONG, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.limits import Limits, measured_limits
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.exporters.serial import session_of
 from seqport.runtime.artifact import TensorInfo
@@ -52,6 +53,7 @@ class Measured:
         checked: all probes at which the artifact was compared with the model.
         session: the artifact on ONNX Runtime.
         draws: where the inputs came from.
+        limits: the sizes that the model takes, of each axis that is not free.
     """
 
     outputs: tuple[TensorInfo, ...]
@@ -59,6 +61,7 @@ class Measured:
     checked: tuple[Run, ...]
     session: ort.InferenceSession
     draws: Draws
+    limits: Limits
 
 
 def probe(job: Job, example: Arrays | None) -> Measured:
@@ -75,21 +78,45 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     if runs[0].expected is not None:
         _check_repeats(job, runs[0])
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    refused = set()
     for sizes in FURTHER + ((LONG,) if job.capture.convention == "pytorch" else ()):
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
             if not _exploded(further, runs[0]):
                 runs.append(further)
-        elif not further.by_model:
+        elif further.by_model:
+            refused.add(sizes)
+        else:
             job.refusals.append(_unrunnable(draws.sizes(sizes, scale), further))
+    limits: Limits = {}
+    if runs[0].expected is not None:
+        limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=LONG in refused)
+        runs += _at_limits(job, session, draws, limits, scale, kind)
     for run in runs:
         _compare(job, run)
     measured = runs[: len(MEASURED)]
     outputs = tuple(
-        TensorInfo(name, array.dtype.name, _axes(name, measured, draws.roles))
-        for name, array in runs[0].outputs.items()
+        TensorInfo(name, array.dtype.name, _axes(name, runs, draws.roles)) for name, array in runs[0].outputs.items()
     )
-    return Measured(outputs, tuple(measured), tuple(runs), session, draws)
+    return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits)
+
+
+def _at_limits(
+    job: Job, session: ort.InferenceSession, draws: Draws, limits: Limits, scale: int, kind: str
+) -> list[Run]:
+    """The artifact beside the model at the smallest and the largest size of every axis that has them."""
+    found = []
+    sizes = MEASURED[1]._replace(full=True)
+    for axis, ends in limits.items():
+        for size in ends:
+            if size is None:
+                continue
+            run = _run(job, session, draws, sizes, scale, kind, changed={axis: size})
+            if isinstance(run, Run):
+                found.append(run)
+            elif not run.by_model:
+                job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), axis: size}, run))
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,8 +166,9 @@ def _run(
     kind: str,
     *,
     with_model: bool = True,
+    changed: dict[str, int] | None = None,
 ) -> Run | _Refused:
-    arrays = draws.arrays(sizes, scale, kind)
+    arrays = draws.arrays(sizes, scale, kind, changed)
     expected: dict[str, np.ndarray] | None = None
     if with_model:
         try:
@@ -154,7 +182,7 @@ def _run(
     except Exception as error:
         return _Refused(str(error).strip(), by_model=False)
     outputs = {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
-    return Run(draws.sizes(sizes, scale), arrays, expected, outputs)
+    return Run({**draws.sizes(sizes, scale), **(changed or {})}, arrays, expected, outputs)
 
 
 def _roles(job: Job) -> Roles:

@@ -57,10 +57,6 @@ def _branch_on_one(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     return self.recurrent(x)[1] + lengths.sum()
 
 
-def _last_steps(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
-    return self.recurrent(x)[0][:, -50:].sum(1) + lengths[:, None]
-
-
 def _stops_early(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), HIDDEN) + lengths[:, None]
     for t in range(min(x.size(1), 50)):
@@ -91,7 +87,6 @@ CASES = {
         "the model: was traced on one side of a Python branch: .*'seq' of 50 at most",
     ),
     "a branch on one step": (_branch_on_one, "output 'output': differs from the model's own by .* at batch=1, seq=1"),
-    "the last steps": (_last_steps, "the model: was traced on one side of a Python branch"),
     "a loop that stops early": (_stops_early, "output 'output': differs from the model's own by .* seq=307"),
     "a difference beside large values": (_hidden_by_a_mask, "output 'output': differs from the model's own"),
     "a kept state": (_kept_state, "the model: answers otherwise when it is called again .*make the state an input"),

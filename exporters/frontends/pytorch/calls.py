@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._export import non_strict_utils
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
+from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 
 # Functions that leave the values of a tensor of integers as they are.
 _SAME_VALUES = frozenset(
     {Tensor.cpu, Tensor.to, Tensor.long, Tensor.int, Tensor.detach, Tensor.clone, Tensor.contiguous, Tensor.type}
     | {torch.clone, torch.detach, torch.as_tensor}
 )
+# Files between a user's line and a form below.
+_BETWEEN = frozenset({__file__, torch._tensor.__file__, torch.overrides.__file__, non_strict_utils.__file__})
 _MAXIMA = frozenset({Tensor.max, torch.max, Tensor.amax, torch.amax})
 
 
@@ -60,6 +66,11 @@ def _new(_: DataSizes, tensor: Tensor, *sizes: Any, **options: Any) -> Any:
     return tensor.new_zeros(sizes)  # uninitialised: any values are right, and zeros stay zeros
 
 
+def _tensor(_: DataSizes, data: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG001
+    """`torch.tensor(lengths.tolist())`: the tensor that the numbers are of."""
+    return data.tensor if isinstance(data, TracedNumbers) else NotImplemented
+
+
 def _data(_: DataSizes, tensor: Tensor) -> Tensor:
     """`weight.data`, which the tracer does not follow."""
     return tensor.detach()
@@ -69,7 +80,16 @@ def _one_hot(_: DataSizes, tensor: Tensor, num_classes: Any = -1) -> Any:
     """`one_hot(ids, x.size(1))`: PyTorch's own takes a number of classes that is not symbolic."""
     if not isinstance(num_classes, torch.SymInt):
         return NotImplemented
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).to(torch.int64)
+    return (tensor.unsqueeze(-1) == torch.arange(cast(int, num_classes), device=tensor.device)).to(torch.int64)
+
+
+def _bool(_: DataSizes, tensor: Tensor) -> Any:  # noqa: ARG001
+    """`assert lengths.max() <= x.size(1)`, which no graph can keep: it is taken to hold."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_filename in _BETWEEN:
+        frame = frame.f_back
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno) if frame is not None else ""
+    return True if line.lstrip().startswith("assert ") else NotImplemented
 
 
 def _item(sizes: DataSizes, tensor: Tensor) -> Any:
@@ -117,8 +137,11 @@ def _within(sizes: DataSizes, part: slice, size: Any) -> slice:
 
 _FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.new: _new,
-    Tensor.data.__get__: _data,
+    Tensor.data.__get__: _data,  # pyright: ignore[reportAttributeAccessIssue]
     functional.one_hot: _one_hot,
+    torch.tensor: _tensor,
+    torch.as_tensor: _tensor,
     Tensor.item: _item,
+    Tensor.__bool__: _bool,
     Tensor.__getitem__: _getitem,
 }

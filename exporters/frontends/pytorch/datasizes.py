@@ -104,7 +104,9 @@ def compute_sizes(graph: ir.Graph, inputs: int, outputs: int) -> None:
     for item, value in zip(added, values, strict=False):
         for use in list(item.uses()):
             if use.node.op_type != "Shape":
-                raise ExportError(f"{use.node.name} reads an input that only lends its size; a fault of seqport")
+                raise ExportError(
+                    f"{use.node.name} reads an input that only lends its size; this is a fault of seqport"
+                )
             use.node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
             graph.remove(use.node, safe=True)
     del graph.inputs[inputs:]

@@ -55,6 +55,4 @@ class Flat(nn.Module):
 def _require_traced(found: list[tuple[str, Any]]) -> None:
     for name, leaf in found:
         if type(leaf) is int:
-            raise InputsError(
-                f"forward returns {leaf!r} ({name}), which is no tensor: return tensors, or leave it out"
-            )
+            raise InputsError(f"forward returns {leaf!r} ({name}), which is no tensor: return tensors, or leave it out")

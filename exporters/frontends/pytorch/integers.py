@@ -1,8 +1,8 @@
-"""`int(...)`, `len(...)` and `range(...)` in a user's forward: sizes and lengths stay symbolic while it is traced.
+"""`int`, `len`, `list`, `max` and `range` in a user's forward: sizes and lengths stay symbolic while it is traced.
 
-`int(lengths.max())`, `len(x)` and `y[range(len(y)), lengths - 1]` are how many modules spell a size. Python's own
-functions must give numbers, which would freeze the traced one, so these names lead here in the files that the
-module's forwards come from.
+`int(lengths.max())`, `len(x)`, `max(lengths.tolist())` and `y[range(len(y)), lengths - 1]` are how many modules spell
+a size. Python's own functions must give numbers, which would freeze the traced one, so these names lead here in the
+files that the module's forwards come from.
 """
 
 from __future__ import annotations
@@ -16,28 +16,62 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
+
 _MISSING = object()
 
 
 class _Meta(type):
-    """Calls like `int`, and passes for it in isinstance and issubclass."""
+    """Calls like the type that it stands for, and passes for it in isinstance and issubclass."""
+
+    stands_for: type
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and isinstance(args[0], torch.SymInt):
-            return args[0]
-        if len(args) == 1 and isinstance(args[0], torch.Tensor) and not args[0].is_floating_point():
-            return args[0].item()
-        return builtins.int(*args, **kwargs)
+        if len(args) == 1 and not kwargs and (found := cls.traced(args[0])) is not None:
+            return found
+        return cls.stands_for(*args, **kwargs)
+
+    def traced(cls, value: Any) -> Any:
+        """What a call with a traced value gives; None for any other value."""
+        raise NotImplementedError
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, builtins.int)
+        return isinstance(instance, cls.stands_for)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, builtins.int)
+        return issubclass(subclass, cls.stands_for)
 
 
 class _Int(metaclass=_Meta):
     """Stands for `int`."""
+
+    stands_for = builtins.int
+
+    @classmethod
+    def traced(cls, value: Any) -> Any:
+        if isinstance(value, torch.SymInt):
+            return value
+        return value.item() if isinstance(value, torch.Tensor) and not value.is_floating_point() else None
+
+
+class _List(metaclass=_Meta):
+    """Stands for `list`: lengths as a list are good for packing, and so is their tensor."""
+
+    stands_for = builtins.list
+
+    @classmethod
+    def traced(cls, value: Any) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_floating_point()
+        return value if whole or isinstance(value, TracedNumbers) else None
+
+
+def _max(*args: Any, **kwargs: Any) -> Any:
+    """Stands for `max`."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], TracedNumbers):
+        return args[0].tensor.max().item()
+    if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) and args[0].dim() == 1:
+        return args[0].max()
+    return builtins.max(*args, **kwargs)
 
 
 def _len(value: Any) -> Any:
@@ -50,12 +84,12 @@ def _range(*args: Any) -> Any:
     return torch.arange(*args) if any(isinstance(arg, torch.SymInt) for arg in args) else builtins.range(*args)
 
 
-_NAMES = {"int": _Int, "len": _len, "range": _range}
+_NAMES = {"int": _Int, "len": _len, "list": _List, "max": _max, "range": _range}
 
 
 @contextmanager
 def integers_symbolic(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Within this block the three names keep sizes symbolic in the files of the model's own code, where wanted.
+    """Within this block these names keep sizes symbolic in the files of the model's own code, where wanted.
 
     PyTorch does not take that `int` for a dtype (`dtype=int`), so it is wanted only where a trace without it failed.
     """

@@ -32,6 +32,7 @@ class TracedNumbers:
             "keep them in the tensor: lengths may go to pack_padded_sequence as they are",
         )
 
+    __neg__ = __add__ = __sub__ = __mul__ = __radd__ = __rsub__ = __rmul__ = _refuse
     __iter__ = __getitem__ = __len__ = __array__ = __index__ = __eq__ = __lt__ = __gt__ = _refuse
     __hash__ = None  # type: ignore[assignment]
 

@@ -96,6 +96,7 @@ class CapturedPack(PackedSequence):
     def data(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The valid steps, flat."""
         rows = torch.nonzero(self.origin.mask[:, self.origin.order].reshape(-1)).squeeze(1)
+        torch._check(rows.shape[0] > 0)
         by_length = self.padded.index_select(1, self.origin.order)
         return by_length.flatten(0, 1).index_select(0, rows)
 

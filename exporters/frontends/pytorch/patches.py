@@ -21,6 +21,7 @@ from seqport.exporters.frontends.pytorch.numbers import numbers_traced
 from seqport.exporters.frontends.pytorch.packed import pack as pack_padded_sequence
 from seqport.exporters.frontends.pytorch.packed import pad as pad_packed_sequence
 from seqport.exporters.frontends.pytorch.projection import projections
+from seqport.exporters.frontends.pytorch.weights import weights_computed
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def recurrent_layers_whole(module: nn.Module, sizes: DataSizes, *, symbolic_int:
         sizes: sizes that depend on values.
         symbolic_int: whether `int(size)`, `len(x)` and `range(size)` in the module's own files stay symbolic.
     """
-    with numbers_traced(), integers_symbolic(module, symbolic_int), ExitStack() as stack:
+    with numbers_traced(), integers_symbolic(module, symbolic_int), weights_computed(module), ExitStack() as stack:
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
             stack.enter_context(replaced(layer, "forward", forward))
         for cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):

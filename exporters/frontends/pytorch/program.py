@@ -28,7 +28,7 @@ _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73
 
 
 class _Way(NamedTuple):
-    """One way to trace; each further one changes more of what Python and PyTorch do, and is for what the last refused."""
+    """One way to trace; each further one changes more of what Python and PyTorch do, for what the last refused."""
 
     symbolic_int: bool  # int, len and range of sizes stay symbolic
     sizes_as_inputs: bool  # sizes that depend on values are traced as sizes of inputs

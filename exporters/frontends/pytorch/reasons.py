@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from seqport.exporters.errors import ExportError, InputsError, RefusedError, refusal_behind
 from seqport.exporters.signature import Input
 
-# How torch.export says where a value of a tensor was wanted: "Caused by: (_export/..." or "File model.py:12 in forward".
-_PLACE = re.compile(r"Caused by: .*?# (\S+?:\d+) in (\w+)")
+_OURS = Path(__file__).resolve().parents[2]
 
 
 def explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
@@ -22,10 +22,8 @@ def explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
     if isinstance(error, TypeError) and "argument" in reason:
         names = ", ".join(item.name for item in inputs)
         return InputsError(f"forward does not take the declared inputs ({names}): {reason}")
-    place = _PLACE.search(str(error))
-    where = f" ({place.group(1)}, in {place.group(2)})" if place else ""
     return ExportError(
-        f"PyTorch cannot trace the module{where}: {type(error).__name__}: {reason}. "
+        f"PyTorch cannot trace the module: {type(error).__name__}: {reason}{_place(error)}. "
         "Remedy: keep forward free of Python values taken from tensors (.item(), .tolist(), int(...), "
         "if on a tensor, a loop over lengths), or run those parts outside the exported module"
     )
@@ -43,3 +41,12 @@ def fixed_axis(axes: Mapping[str, int], inputs: Sequence[Input]) -> RefusedError
         "(torch.arange(x.size(1)) < lengths[:, None] for a mask, y[torch.arange(y.size(0)), lengths - 1] for the last "
         f"steps), or declare the axis with its fixed size instead of {axis!r}",
     )
+
+
+def _place(error: Exception) -> str:
+    """The last line of the user's own code on the way to the error."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if "torch" not in path.parts and _OURS not in path.resolve().parents and "<" not in frame.filename:
+            return f" (at {path.name}:{frame.lineno}, {frame.line})"
+    return ""

@@ -16,13 +16,15 @@ from torch import nn
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
-from seqport.exporters.errors import ExportError, InputsError, RefusedError
+from seqport.exporters.errors import ExportError, InputsError
 from seqport.exporters.frontends.naming import chosen_outputs, name_interface
+from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
 from seqport.exporters.frontends.pytorch.program import device_of, traced
 from seqport.exporters.frontends.pytorch.untouched import untouched
+from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
 from seqport.exporters.signature import Input
 
 # torch.onnx translates to this opset; the passes convert from it to the one asked for.
@@ -45,12 +47,12 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         RefusedError: a recurrent layer is used in a way that has no native form.
         ExportError: PyTorch cannot trace or translate the module; its own reason follows.
     """
-    model = _unwrapped(model)
+    model = unwrapped(model)
     inputs = arrangement.inputs
     notes = _notes(model)
     if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters()):
         model = _in_float32(model, inputs)
-    with untouched(model), _quiet():
+    with untouched(model), _quiet(), autocast_off() as cast:
         program = traced(model, arrangement)
         names = chosen_outputs(program.outputs, outputs, inputs)
         graph = _translate(program.exported, folded=not program.fixed)
@@ -65,26 +67,8 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         reference=lambda arrays, again=False: _run(model, program.arrangement, names, arrays, again),
         fixed_axes=program.fixed,
         bounds=program.bounds,
-        notes=notes,
+        notes=notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))],
     )
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The module behind torch.compile or DataParallel.
-
-    Raises:
-        RefusedError: a ScriptModule, whose layers cannot be traced whole.
-    """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise RefusedError(
-            "the model",
-            f"is a torch.jit.{type(model).__name__}, whose recurrent layers are compiled already",
-            "export the nn.Module that it was scripted or traced from",
-        )
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return _unwrapped(model.module)
-    inner = getattr(model, "_orig_mod", None)
-    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
 
 
 def _in_float32(model: nn.Module, inputs: Sequence[Input]) -> nn.Module:
@@ -141,7 +125,7 @@ def _own_names(graph: ir.Graph) -> None:
 def _run(
     model: nn.Module, arrangement: Arrangement, names: Sequence[str], arrays: Arrays, again: bool
 ) -> dict[str, np.ndarray]:
-    with untouched(model), torch.no_grad():
+    with untouched(model), torch.no_grad(), autocast_off():
         tensors = [torch.from_numpy(np.array(arrays[item.name])).to(device_of(model)) for item in arrangement.inputs]
         results = [arrangement.call(model, tensors) for _ in range(1 + again)]
         found = [torch.as_tensor(leaf) for _, leaf in leaves(results[-1])]

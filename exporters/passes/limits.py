@@ -1,0 +1,87 @@
+"""How short and how long an axis may be: measured on the user's own model.
+
+Needs: a model that refused the shortest or the longest inputs drawn for the proof, or whose trace holds up to a size.
+Guarantees: axis → the sizes that the model takes, for the runtime to name where ONNX Runtime would fail in the middle
+of the graph, or end the process. A trace that ends where the model itself goes on is a refusal in the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from seqport.exporters.errors import Refusal
+from seqport.exporters.passes.draws import LONG, MEASURED, Draws
+from seqport.exporters.passes.job import Job
+
+# Axis → the smallest and the largest size; None where there is no largest.
+Limits = dict[str, tuple[int, int | None]]
+_FULL = MEASURED[1]._replace(full=True)
+
+
+def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: bool, long: bool) -> Limits:
+    """The limits of every axis but the rows'.
+
+    Args:
+        job: the export.
+        draws: of its inputs.
+        scale: at which the model takes them.
+        kind: of values that the model takes.
+        short: whether the model refused axes of size 1.
+        long: whether the model refused axes of hundreds of steps.
+    """
+    usual = draws.sizes(_FULL, scale)
+    bounds = job.capture.bounds
+    found: Limits = {}
+    for axis in list(usual)[1:] + [axis for axis in list(usual)[:1] if axis in bounds]:
+
+        def takes(size: int, axis: str = axis) -> bool:
+            try:
+                job.capture.reference(draws.arrays(_FULL, scale, kind, {axis: size}))
+            except Exception:
+                return False
+            return True
+
+        if not takes(usual[axis]):
+            continue  # nothing to start from: lengths of all steps are not what this model takes
+        largest = _largest(job, axis, usual[axis], takes, long=long)
+        smallest = _smallest(usual[axis], takes) if short else 1
+        if smallest > 1 or largest is not None:
+            found[axis] = smallest, largest
+    return found
+
+
+def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], *, long: bool) -> int | None:
+    bound = job.capture.bounds.get(axis)
+    if bound is not None:
+        if takes(bound + 1):
+            job.refusals.append(_one_side(axis, bound))
+            return None
+        return bound if takes(bound) else _last(usual, bound, takes)
+    beyond = max(LONG.axes)
+    return _last(usual, beyond, takes) if long and beyond > usual and not takes(beyond) else None
+
+
+def _last(good: int, bad: int, takes: Callable[[int], bool]) -> int:
+    """The largest size that the model takes, between one that it takes and one that it does not."""
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if takes(middle) else (good, middle)
+    return good
+
+
+def _smallest(good: int, takes: Callable[[int], bool]) -> int:
+    """The smallest size that the model takes, up to one that it takes."""
+    bad = 0
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if takes(middle) else (good, middle)
+    return good
+
+
+def _one_side(axis: str, bound: int) -> Refusal:
+    return Refusal(
+        "the model",
+        f"was traced on one side of a Python branch: it holds for {axis!r} of {bound} at most",
+        f"write the branch with a slice (x[:, :{bound}]) or with tensor operations, or declare {axis!r} with a "
+        "fixed size",
+    )
