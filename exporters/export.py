@@ -12,7 +12,7 @@ import numpy as np
 
 from seqport.exporters.arrangement import Arrangement, Nested
 from seqport.exporters.errors import ExportError, InputsError
-from seqport.exporters.frontends.choose import Frontend, frontend_for, known_outputs
+from seqport.exporters.frontends.choose import Frontend, frontend_for, known_outputs, loaded
 from seqport.exporters.frontends.patching import LOCK
 from seqport.exporters.passes import PASSES
 from seqport.exporters.passes.contract import check_contract
@@ -87,6 +87,7 @@ def export(
     if opset not in IR_VERSIONS:
         raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
     target = _target(Path(path))
+    model = loaded(model)
     frontend = frontend_for(model)
     settings = Settings(opset, strict, external_data, precision_of(precision))
     failure: ExportError | None = None

@@ -45,26 +45,38 @@ def frontend_for(model: Any) -> Frontend:
         from seqport.exporters.frontends import pytorch
 
         return pytorch  # type: ignore[return-value]
-    if _is_a(model, "keras", "Model"):
+    if _is_a(model, "keras", "Model") or _is_a(model, "tf_keras", "Model"):
         from seqport.exporters.frontends import keras
 
         return keras  # type: ignore[return-value]
-    if _is_a(model, "tf_keras", "Model") or hasattr(model, "get_concrete_function"):
-        return _tensorflow()
-    if hasattr(model, "structured_input_signature"):  # a ConcreteFunction
+    # A tf.function, and a ConcreteFunction.
+    if hasattr(model, "get_concrete_function") or hasattr(model, "structured_input_signature"):
         return _tensorflow()
     raise ExportError(
         f"cannot export {type(model).__module__}.{type(model).__qualname__}: expected a torch.nn.Module, a Keras or "
-        "tf_keras model, a tf.function, a SavedModel folder or a frozen GraphDef (.pb)"
+        "tf_keras model or the path of its file, a tf.function, a SavedModel folder or a frozen GraphDef (.pb)"
     )
+
+
+def loaded(model: Any) -> Any:
+    """The model in a Keras file (`.keras`, `.h5`), given by its path; anything else as it is.
+
+    Raises:
+        ExportError: Keras cannot load it.
+    """
+    if not isinstance(model, (str, os.PathLike)) or Path(model).suffix not in (".keras", ".h5", ".hdf5"):
+        return model
+    from seqport.exporters.frontends.keras.files import load
+
+    return load(Path(model))
 
 
 def _frontend_for_path(path: Path) -> Frontend:
     if path.suffix == ".pb" or (path / "saved_model.pb").exists():
         return _tensorflow()
     raise ExportError(
-        f"{path} is no model that can be exported: expected a SavedModel folder or a frozen GraphDef (.pb); "
-        "load a .keras or .pt file first, and pass the model"
+        f"{path} is no model that can be exported: expected a Keras file (.keras, .h5), a SavedModel folder or a "
+        "frozen GraphDef (.pb); load a .pt file first, and pass the model"
     )
 
 

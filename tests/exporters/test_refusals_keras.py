@@ -52,7 +52,7 @@ def _activation() -> keras.Model:
 
 def _own_tanh() -> keras.Model:
     def tanh(x: Any) -> Any:
-        return 2 * x
+        return x * tf.tanh(x)
 
     return functional(lambda x: layers.GRU(HIDDEN, activation=cast(Any, tanh), name="mine")(x), X)
 

@@ -40,7 +40,7 @@ def test_exported_model_gives_tensorflows_answers(name: str, tmp_path: Path) -> 
     [
         ("none.pb", r"none.pb does not exist: expected a SavedModel folder or a frozen GraphDef"),
         ("text.pb", r"text.pb cannot be read as a frozen GraphDef"),
-        ("weights.pt", r"weights.pt is no model that can be exported: .* load a .keras or .pt file first"),
+        ("weights.pt", r"weights.pt is no model that can be exported: .* load a .pt file first"),
     ],
 )
 def test_a_path_that_is_no_model_is_named(name: str, message: str, tmp_path: Path) -> None:

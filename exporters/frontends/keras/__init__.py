@@ -1,4 +1,4 @@
-"""Live Keras 3 models on TensorFlow, traced with their recurrent layers kept whole and their masks exact."""
+"""Live models of Keras 3 on TensorFlow and of tf_keras, their recurrent layers kept whole and masks exact."""
 
 from seqport.exporters.frontends.keras.call import known_inputs
 from seqport.exporters.frontends.keras.trace import trace

@@ -4,61 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from seqport.exporters.errors import RefusedError
+from seqport.exporters.errors import Refusal
+from seqport.exporters.frontends.keras.activations import KNOWN, onnx_activation
+from seqport.exporters.frontends.keras.library import is_a, libraries, path_of
 from seqport.exporters.recurrent import RecurrentCall
 
-# Keras's order of gates: keras/src/layers/rnn/lstm.py (i, f, c, o) and gru.py (z, r, h).
-_CELLS: dict[type, tuple[str, str]] = {
-    keras.layers.SimpleRNNCell: ("rnn", "h"),
-    keras.layers.GRUCell: ("gru", "zrn"),
-    keras.layers.LSTMCell: ("lstm", "ifgo"),
-}
-
-# Keras's activation functions as ONNX spells them, with alpha and beta where Keras differs from ONNX's defaults.
-# https://keras.io/api/layers/activations/ and https://onnx.ai/onnx/operators/onnx__LSTM.html
-_ACTIVATIONS = {
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "relu": "Relu",
-    "hard_sigmoid": f"HardSigmoid:{1 / 6!r}:0.5",
-    "linear": "Affine:1.0:0.0",
-    "softsign": "Softsign",
-    "softplus": "Softplus",
-    "elu": "Elu:1.0",
+# The neutral cell and Keras's order of gates: keras/src/layers/rnn/lstm.py (i, f, c, o) and gru.py (z, r, h).
+_CELLS: dict[str, tuple[str, str]] = {
+    "SimpleRNNCell": ("rnn", "h"),
+    "GRUCell": ("gru", "zrn"),
+    "LSTMCell": ("lstm", "ifgo"),
 }
 
 
-def cells_of(layer: keras.layers.RNN) -> list[Any]:
+def cells_of(layer: Any) -> list[Any]:
     """The layer's cells, several where they are stacked."""
-    return list(layer.cell.cells) if isinstance(layer.cell, keras.layers.StackedRNNCells) else [layer.cell]
+    return list(layer.cell.cells) if is_a(layer.cell, "StackedRNNCells") else [layer.cell]
 
 
-def unknown_cell(layer: keras.layers.RNN) -> str | None:
-    """The name of a cell of the layer that is not Keras's own, or None."""
-    return next((type(cell).__name__ for cell in cells_of(layer) if _kind(cell) is None), None)
+def obstacle(layer: Any) -> Refusal | None:
+    """Why a layer is no stack of Keras's own cells with activations that ONNX has, or None where it is."""
+    if getattr(layer.cell, "reverse_state_order", False):
+        return Refusal(path_of(layer), "stacks cells with reverse_state_order=True", "leave it at False")
+    for cell in cells_of(layer):
+        if _kind(cell) is None:
+            return Refusal(
+                path_of(layer),
+                f"runs the cell {type(cell).__name__}, which no native operator computes",
+                "use keras.layers.SimpleRNN, GRU or LSTM, or RNN over one of their cells",
+            )
+        for function in _functions(cell):
+            if onnx_activation(function, cell.units) is None:
+                return Refusal(
+                    path_of(layer),
+                    f"has the activation {_name(function)}, which ONNX's recurrent operators do not have",
+                    f"use one of {KNOWN}",
+                )
+    return None
 
 
-def call_of(layer: keras.layers.RNN, cell: Any, index: int, count: int) -> RecurrentCall:
-    """The neutral call of one cell of a layer.
-
-    Raises:
-        RefusedError: an activation that ONNX does not have.
-    """
+def call_of(layer: Any, cell: Any, index: int, count: int) -> RecurrentCall:
+    """The neutral call of one cell of a layer that has no obstacle."""
     kind = _kind(cell)
     assert kind is not None
     name, gates = kind
-    path = str(layer.path) if count == 1 else f"{layer.path}.{index}"
-    act = _activation(path, cell.activation)
-    gate = _activation(path, cell.recurrent_activation) if name != "rnn" else ""
+    act, *gate = (onnx_activation(function, cell.units) or "" for function in _functions(cell))
+    path = path_of(layer)
     return RecurrentCall(
-        layer=path,
+        layer=path if count == 1 else f"{path}.{index}",
         cell=name,
         num_hidden_units=cell.units,
         direction="reverse" if layer.go_backwards else "forward",
-        activations={"rnn": (act,), "gru": (gate, act), "lstm": (gate, act, act)}[name],
+        activations={"rnn": (act,), "gru": (*gate, act), "lstm": (*gate, act, act)}[name],
         gate_order=gates,
         transposed=True,
         reset_after=getattr(cell, "reset_after", False),
@@ -75,19 +74,19 @@ def weights_of(cell: Any) -> list[Any]:
 
 def _kind(cell: Any) -> tuple[str, str] | None:
     """Which of the three a cell is; a subclass only where it computes as its base does."""
-    for base, kind in _CELLS.items():
-        if isinstance(cell, base) and type(cell).call is base.call:
-            return kind
+    for library in libraries():
+        for name, kind in _CELLS.items():
+            base = getattr(library.layers, name)
+            if isinstance(cell, base) and type(cell).call is base.call:
+                return kind
     return None
 
 
-def _activation(path: str, function: Any) -> str:
-    name = getattr(function, "__name__", repr(function))
-    own = any(getattr(home, name, None) is function for home in (keras.activations, keras.ops, tf.nn, tf.math))
-    if not own or name not in _ACTIVATIONS:
-        raise RefusedError(
-            path,
-            f"has the activation {name}, which ONNX's recurrent operators do not have",
-            f"use one of {', '.join(_ACTIVATIONS)}",
-        )
-    return _ACTIVATIONS[name]
+def _functions(cell: Any) -> list[Any]:
+    """The activation, and that of the gates where there are gates."""
+    gates = getattr(cell, "recurrent_activation", None)
+    return [cell.activation] if gates is None else [cell.activation, gates]
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", repr(function))

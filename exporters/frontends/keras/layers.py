@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from seqport.exporters.frontends.keras.cells import call_of, cells_of, weights_of
@@ -18,7 +17,9 @@ from seqport.exporters.frontends.tensorflow.convert import TOKEN_PREFIX
 from seqport.exporters.recurrent import RecurrentCall, num_states
 
 
-def inner_loop(layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, Any, Any]:
+def inner_loop(
+    layer: Any, sequences: Any, initial_state: Any, mask: Any, *, time_major: bool = False
+) -> tuple[Any, Any, Any]:
     """`inner_loop` of keras.layers.RNN and its kin while tracing.
 
     Args:
@@ -26,17 +27,17 @@ def inner_loop(layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask
         sequences: [batch, seq, input_dim].
         initial_state: tensors [batch, num_hidden_units], nested by cell where cells are stacked.
         mask: bool [batch, seq] or None.
+        time_major: sequences, mask and outputs begin with [seq, batch] instead (tf_keras).
 
     Returns:
         The last output [batch, H], all outputs [batch, seq, H] in the order of time, and the final states, nested
         as the initial ones.
-
-    Raises:
-        RefusedError: an activation that ONNX does not have.
     """
     mask = _plain_mask(mask)
-    cells, remaining = cells_of(layer), keras.tree.flatten(initial_state)
-    x = tf.transpose(sequences, [1, 0, 2])
+    if time_major and mask is not None:
+        mask = tf.transpose(mask)
+    cells, remaining = cells_of(layer), tf.nest.flatten(initial_state)
+    x = sequences if time_major else tf.transpose(sequences, [1, 0, 2])
     finals: list[Any] = []
     for index, cell in enumerate(cells):
         call = call_of(layer, cell, index, len(cells))
@@ -45,14 +46,15 @@ def inner_loop(layer: keras.layers.RNN, sequences: Any, initial_state: Any, mask
         x, *last_states = _emit(call, x, mask, states, weights_of(cell))
         last = _last_output(last_states[0][0], mask, call)
         finals.extend(state[0] for state in last_states[:count])
-    return last, tf.transpose(x, [1, 0, 2]), keras.tree.pack_sequence_as(initial_state, finals)
+    outputs = x if time_major else tf.transpose(x, [1, 0, 2])
+    return last, outputs, tf.nest.pack_sequence_as(initial_state, finals)
 
 
 def _plain_mask(mask: Any) -> Any:
     """The mask as bool [batch, seq]; Keras may hand it in a list or with a last axis of 1."""
     if mask is None:
         return None
-    mask = tf.cast(keras.tree.flatten(mask)[0], tf.bool)
+    mask = tf.cast(tf.nest.flatten(mask)[0], tf.bool)
     return tf.squeeze(mask, -1) if mask.shape.rank == 3 else mask
 
 

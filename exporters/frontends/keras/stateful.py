@@ -7,13 +7,13 @@ A file has no memory between calls, so each state of each stateful layer is one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
+import tensorflow as tf
 
-from seqport.exporters.frontends.patching import attribute
+from seqport.exporters.frontends.keras.library import is_a, layers_of
 from seqport.exporters.signature import Input
 
 _NAMES = ("h", "c")
@@ -27,11 +27,11 @@ class KeptStates:
         batch_axis: name or size of the batch axis that the states share with the inputs.
     """
 
-    def __init__(self, model: keras.Model | None, batch_axis: str | int) -> None:
+    def __init__(self, model: Any, batch_axis: str | int) -> None:
         self.layers = [
             layer
-            for layer in (model._flatten_layers() if model is not None else ())
-            if isinstance(layer, keras.layers.RNN) and layer.stateful and layer.states is not None
+            for layer in (layers_of(model) if model is not None else ())
+            if is_a(layer, "RNN") and layer.stateful and _are_kept(layer)
         ]
         self._batch_axis = batch_axis
         self._given: dict[int, Any] = {}
@@ -40,7 +40,10 @@ class KeptStates:
     @property
     def inputs(self) -> list[Input]:
         """One input a state."""
-        return [Input(f"{name}_0", (self._batch_axis, int(v.shape[1])), str(v.dtype)) for name, v in self._variables()]
+        return [
+            Input(f"{name}_0", (self._batch_axis, int(v.shape[1])), tf.as_dtype(v.dtype).name)
+            for name, v in self._variables()
+        ]
 
     @property
     def output_names(self) -> list[str]:
@@ -51,22 +54,26 @@ class KeptStates:
     def traced(self, values: Sequence[Any]) -> Iterator[None]:
         """Within this block the layers take these tensors as their states, and leave theirs in `finals`."""
         remaining = list(values)
-        with ExitStack() as stack:
+        for layer in self.layers:
+            count = len(tf.nest.flatten(layer.states))
+            self._given[id(layer)], remaining = remaining[:count], remaining[count:]
+        try:
             for layer in self.layers:
-                count = len(keras.tree.flatten(layer.states))
-                self._given[id(layer)], remaining = remaining[:count], remaining[count:]
-                stack.enter_context(attribute(layer, "stateful", False))
+                layer.stateful = False
             yield
+        finally:
+            for layer in self.layers:
+                layer.stateful = True
 
     def initial(self, layer: Any, state: Any) -> Any:
         """The state that a layer starts from while it is traced."""
         given = self._given.get(id(layer))
-        return state if given is None else keras.tree.pack_sequence_as(state, given)
+        return state if given is None else tf.nest.pack_sequence_as(state, given)
 
     def keep(self, layer: Any, finals: Any) -> None:
         """Remember the state that a layer ends in."""
         if id(layer) in self._given:
-            self.finals[id(layer)] = keras.tree.flatten(finals)
+            self.finals[id(layer)] = tf.nest.flatten(finals)
 
     def outputs(self) -> list[Any]:
         """The final states of all layers."""
@@ -90,7 +97,13 @@ class KeptStates:
     def _variables(self) -> list[tuple[str, Any]]:
         found = []
         for layer in self.layers:
-            states = keras.tree.flatten(layer.states)
+            states = tf.nest.flatten(layer.states)
             single = len(states) <= len(_NAMES)
             found += [(f"{layer.name}_{_NAMES[i] if single else i}", state) for i, state in enumerate(states)]
         return found
+
+
+def _are_kept(layer: Any) -> bool:
+    """Whether the layer has made its states; tf_keras lists None for each until then."""
+    states = tf.nest.flatten(layer.states)
+    return bool(states) and all(state is not None for state in states)

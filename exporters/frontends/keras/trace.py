@@ -1,4 +1,4 @@
-"""A Keras 3 model in, a graph with neutral recurrent nodes out."""
+"""A model of Keras 3 or tf_keras in, a graph with neutral recurrent nodes out."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx_ir as ir
 import tensorflow as tf
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.frontends.keras.call import Call, callers, flatten_outputs
+from seqport.exporters.frontends.keras.cudnn import without_cudnn
+from seqport.exporters.frontends.keras.library import is_a, is_legacy, layers_of, path_of
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
 from seqport.exporters.frontends.naming import chosen_outputs
 from seqport.exporters.frontends.tensorflow.convert import explained, plain_name, quiet, rename, translated
+from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
+from seqport.exporters.frontends.tensorflow.loops import lift_loops
 from seqport.exporters.signature import Input
 
 
-def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
-    """Trace a live Keras 3 model.
+def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
+    """Trace a live model.
 
     Raises:
         InputsError: the model takes other inputs, or gives another number of outputs.
-        RefusedError: a recurrent layer has no native form.
         ExportError: TensorFlow cannot trace the model, or tf2onnx cannot translate it.
     """
-    if keras.backend.backend() != "tensorflow":
+    if not is_legacy(model) and keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
             "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
@@ -40,13 +44,15 @@ def trace(model: keras.Model, arrangement: Arrangement, outputs: Sequence[str] |
     call, function, names = _traced(callers(model, arrangement), inputs, kept, refusals)
     names = [*chosen_outputs(names, outputs, inputs), *kept.output_names]
     with quiet():
-        graph = translated(function, opset)
-    rename(graph, inputs, names)
+        graph = _translated(function, opset, refusals)
+        rename(graph, inputs, names)
+        lift_loops(graph, refusals)
+    library = "tf_keras" if is_legacy(model) else "keras"
     return Capture(
         model=graph,
         inputs=tuple(inputs),
         convention="keras",
-        source={"framework": "keras", **{p: version(p) for p in ("keras", "tensorflow", "tf2onnx")}},
+        source={"framework": library, **{p: version(p) for p in (library, "tensorflow", "tf2onnx")}},
         reference=lambda arrays, again=False: _run(call, inputs, kept, names, arrays, again),
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
@@ -59,19 +65,41 @@ def _traced(
 ) -> tuple[Call, Any, list[str]]:
     """The way to call the model that traces, the traced tf.function, and the model's own output names."""
     failure: Exception | None = None
+    refused: list[Refusal] = []
     for call in calls:
         names: list[str] = []
         function = _function(call, inputs, kept, names)
         try:
-            with quiet(), recurrent_layers_whole(refusals, kept):
+            with quiet(), recurrent_layers_whole(refusals, kept), functions_traced_afresh():
                 function.get_concrete_function()
         except Exception as error:
-            failure = failure or error
+            failure, refused = failure or error, [*refused, *refusals]
             refusals.clear()
         else:
             return call, function, names
     assert failure is not None
+    if refused:
+        raise _refused(refused) from failure
     raise explained(failure) from failure
+
+
+def _translated(function: Any, opset: int, refusals: Sequence[Refusal]) -> ir.Model:
+    """The traced function as a graph; what a refused layer left in it may be more than tf2onnx can translate.
+
+    Raises:
+        ExportError: it cannot be translated.
+    """
+    try:
+        return translated(function, opset)
+    except ExportError as error:
+        if not refusals:
+            raise
+        raise _refused(refusals) from error
+
+
+def _refused(refusals: Sequence[Refusal]) -> ExportError:
+    """Of layers without a native form, where the trace went no further."""
+    return ExportError("\n".join(map(str, dict.fromkeys(refusals))))
 
 
 def _function(call: Call, inputs: Sequence[Input], kept: KeptStates, names: list[str]) -> Any:
@@ -97,25 +125,26 @@ def _run(
 ) -> dict[str, np.ndarray]:
     values = [tf.constant(arrays[item.name]) for item in inputs]
     own = len(inputs) - len(kept.inputs)
-    if again and not kept.layers:
-        call(values[:own])
-    with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
-        _, leaves = flatten_outputs(call(values[:own]))
+    with without_cudnn(), tf.device("CPU:0"):
+        if again and not kept.layers:
+            call(values[:own])
+        with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
+            _, leaves = flatten_outputs(call(values[:own]))
     return {name: np.asarray(leaf) for name, leaf in zip(names, [*leaves, *finals], strict=True)}
 
 
-def _notes(model: keras.Model) -> list[str]:
+def _notes(model: Any) -> list[str]:
     """Layers whose arithmetic the artifact does in another precision than the model."""
     return [
-        f"{layer.path}: computed in float32; the model computes it in {layer.compute_dtype}"
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.RNN) and layer.compute_dtype != "float32"
+        f"{path_of(layer)}: computed in float32; the model computes it in {layer.compute_dtype}"
+        for layer in layers_of(model)
+        if is_a(layer, "RNN") and layer.compute_dtype != "float32"
     ]
 
 
-def _padding_values(model: keras.Model, inputs: Sequence[Input]) -> dict[str, float]:
+def _padding_values(model: Any, inputs: Sequence[Input]) -> dict[str, float]:
     """What `Masking` layers take for padding; Embedding(mask_zero=True) takes 0, the default."""
-    values = {layer.mask_value for layer in model._flatten_layers() if isinstance(layer, keras.layers.Masking)}
+    values = {layer.mask_value for layer in layers_of(model) if is_a(layer, "Masking")}
     if len(values) != 1:
         return {}
     value = float(values.pop())

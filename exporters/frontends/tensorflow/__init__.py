@@ -1,4 +1,4 @@
-"""TensorFlow without a live Keras 3 model: functions, SavedModels, frozen graphs and tf_keras, their loops lifted."""
+"""TensorFlow without a live Keras model: functions, SavedModels and frozen graphs, their loops lifted."""
 
 from seqport.exporters.frontends.tensorflow.trace import known_inputs, trace
 

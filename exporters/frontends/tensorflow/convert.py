@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+import tensorflow as tf
 import tf2onnx
 
 from seqport.exporters.errors import ExportError, refusal_behind
@@ -30,9 +32,20 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def translated(function: Any, opset: int) -> ir.Model:
     """A traced tf.function as a graph of opset 18 at most, its recurrent calls as neutral nodes."""
-    return _checked(
+    model = _checked(
         lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
     )
+    _keep_constants(model.graph, function.get_concrete_function())
+    return model
+
+
+def _keep_constants(graph: ir.Graph, function: Any) -> None:
+    """Tensors that the function took from outside are constants; tf2onnx makes inputs of them and loses the values."""
+    values = {tensor.name: tf.get_static_value(tensor) for tensor in function.inputs if tensor.op.type == "Const"}
+    for value in [value for value in graph.inputs if value.name in values]:
+        graph.inputs.remove(value)
+        value.const_value = ir.tensor(np.asarray(values[value.name]), name=value.name)
+        graph.register_initializer(value)
 
 
 def converted(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> ir.Model:
@@ -48,7 +61,11 @@ def _options(opset: int) -> dict[str, Any]:
     """What every conversion tells tf2onnx."""
     return {
         "opset": min(opset, _NEWEST_OPSET),
-        "custom_op_handlers": {"PyFunc": (_translate_call, []), "SelectV2": (_translate_where, [])},
+        "custom_op_handlers": {
+            "PyFunc": (_translate_call, []),
+            "SelectV2": (_translate_where, []),
+            "Erfc": (_translate_erfc, []),
+        },
         "extra_opset": [onnx.helper.make_opsetid(DOMAIN, VERSION)],
     }
 
@@ -101,6 +118,16 @@ def _translate_call(context: Any, node: Any, _name: str, _args: Any) -> None:
 def _translate_where(_context: Any, node: Any, _name: str, _args: Any) -> None:
     """ONNX's own choice; tf2onnx writes `c * x + (1 - c) * y`, where NaN in the branch not taken reaches the result."""
     node.type = "Where"
+
+
+def _translate_erfc(context: Any, node: Any, _name: str, _args: Any) -> None:
+    """1 - erf(x), which Keras's gelu is made of; tf2onnx has no form of it."""
+    output, dtype, shape = node.output[0], context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    one = context.make_const(f"{node.name}_one", np.array(1, tf2onnx.utils.map_onnx_to_numpy_type(dtype)))
+    erf = context.make_node("Erf", node.input, name=f"{node.name}_erf")
+    context.remove_node(node.name)
+    inputs = [one.output[0], erf.output[0]]
+    context.make_node("Sub", inputs, name=node.name, outputs=[output], shapes=[shape], dtypes=[dtype])
 
 
 def rename(graph: ir.Model, inputs: Sequence[Input], names: Sequence[str]) -> None:

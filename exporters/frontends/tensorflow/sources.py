@@ -1,4 +1,4 @@
-"""What TensorFlow brings, as something to call: a function, a SavedModel, a frozen graph, a tf_keras model."""
+"""What TensorFlow brings, as something to call: a function, a SavedModel, a frozen graph."""
 
 from __future__ import annotations
 
@@ -47,21 +47,11 @@ def source_of(model: Any) -> Source:
         return _saved_model(path) if path.is_dir() else _graph_def(path)
     if hasattr(model, "structured_input_signature"):
         return _concrete(model, "concrete function")
-    if hasattr(model, "get_concrete_function"):
-        return Source("function", _signature(getattr(model, "input_signature", None)), lambda a: _spread(model, a))
-    return Source("tf_keras", _keras_inputs(model), lambda a: _keras(model, a))
+    return Source("function", _signature(getattr(model, "input_signature", None)), lambda a: _spread(model, a))
 
 
 def _spread(function: Any, arrangement: Arrangement) -> Run:
     return lambda values: _named(function(*arrangement.arguments(values)))
-
-
-def _keras(model: Any, arrangement: Arrangement) -> Run:
-    def run(values: Sequence[Any]) -> dict[str, Any]:
-        arguments = arrangement.arguments(values)
-        return _named(model(arguments[0] if len(arguments) == 1 else list(arguments), training=False))
-
-    return run
 
 
 def _named(result: Any) -> dict[str, Any]:
@@ -83,14 +73,22 @@ def _saved_model(path: Path) -> Source:
     signatures = dict(getattr(loaded, "signatures", {}))
     if not signatures:
         raise ExportError(f"{path} has no signature: save it with signatures=, or export the live model")
-    chosen = signatures.get("serving_default") or next(iter(signatures.values()))
-    source = _concrete(chosen, "SavedModel")
+    chosen = signatures.get("serving_default") or signatures[min(signatures)]
+    source = _concrete(chosen, "SavedModel", _argument_names(loaded))
     # The function holds its variables weakly; the loaded object must live as long as the source.
     return Source(source.kind, source.known, lambda a, keep=loaded: source.run(a))  # noqa: ARG005
 
 
-def _concrete(function: Any, kind: str) -> Source:
+def _argument_names(loaded: Any) -> list[str]:
+    """The arguments of the function that Keras's `export` saves beside the signature, in the model's own order."""
+    functions = getattr(getattr(loaded, "serve", None), "concrete_functions", [])
+    return [spec.name for function in functions[:1] for spec in tf.nest.flatten(function.structured_input_signature)]
+
+
+def _concrete(function: Any, kind: str, order: Sequence[str] = ()) -> Source:
+    """A concrete function; a loaded one takes and gives names without an order: `order` first, then by name."""
     positional, named = function.structured_input_signature
+    named = {name: named[name] for name in sorted(named, key=lambda name: _rank(name, order))}
     specs = [*positional, *named.values()] if not positional else list(positional)
     names = [spec.name for spec in tf.nest.flatten(specs)]
 
@@ -102,10 +100,21 @@ def _concrete(function: Any, kind: str) -> Source:
         if named and len(keys) != len(arrangement.inputs):
             raise InputsError(f"the function takes {', '.join(names)}; inputs names {len(arrangement.inputs)}")
         if named:
-            return lambda values: _named(function(**dict(zip(keys, values, strict=True))))
+            return lambda values: _in_order(_named(function(**dict(zip(keys, values, strict=True)))))
         return _spread(function, arrangement)
 
     return Source(kind, _signature(specs), run)
+
+
+def _rank(name: str, order: Sequence[str]) -> tuple[int, str, int]:
+    """Sorts names: those of the order first, others by name, "output_10" after "output_9"."""
+    place = order.index(name) if name in order else len(order)
+    digits = len(name) - len(name.rstrip("0123456789"))
+    return place, name[: len(name) - digits], int(name[len(name) - digits :] or 0)
+
+
+def _in_order(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in sorted(result, key=lambda name: _rank(name, ()))}
 
 
 def _graph_def(path: Path) -> Source:
@@ -121,13 +130,6 @@ def _frozen(kind: str, graph: Frozen, specs: Sequence[tf.TensorSpec]) -> Source:
         return pruned(graph.graph_def, graph.feeds(arrangement.inputs), graph.fetches(None))
 
     return Source(kind, known, run, graph)
-
-
-def _keras_inputs(model: Any) -> list[Input] | None:
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        return None
-    return _signature([tf.TensorSpec(t.shape, t.dtype, name=t.name.partition(":")[0]) for t in tensors])
 
 
 def _signature(specs: Any) -> list[Input] | None:

@@ -1,4 +1,4 @@
-"""A model of TensorFlow in, a graph with neutral recurrent nodes out: Keras 3 layers captured, loops lifted."""
+"""A model of TensorFlow in, a graph with neutral recurrent nodes out: Keras's layers captured, loops lifted."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from seqport.exporters.frontends.tensorflow.convert import (
     translated,
 )
 from seqport.exporters.frontends.tensorflow.eager import eager
+from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
 from seqport.exporters.frontends.tensorflow.graphs import Frozen, prepared, pruned
+from seqport.exporters.frontends.tensorflow.loops import lift_loops
 from seqport.exporters.frontends.tensorflow.sources import Run, source_of
-from seqport.exporters.lift import lift_model
 from seqport.exporters.signature import Input
-
-_REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Keras 3 model"
 
 
 @eager
@@ -53,7 +52,7 @@ def known_inputs(model: Any) -> list[list[Input]]:
 
 @eager
 def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:
-    """Trace a function, a SavedModel folder, a frozen GraphDef or a tf_keras model.
+    """Trace a function, a SavedModel folder or a frozen GraphDef.
 
     Raises:
         InputsError: the model takes other inputs, or gives another number of outputs.
@@ -67,8 +66,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         else:
             run = source.run(arrangement)
             graph, names = _called(run, inputs, outputs, opset, refusals)
-        report = lift_model(graph, whole_length=True)
-    refusals += [Refusal(item.node, f"is a {item.source} that stayed: {item.reason}", _REMEDY) for item in report.left]
+        lift_loops(graph, refusals)
     return Capture(
         model=graph,
         inputs=tuple(inputs),
@@ -95,7 +93,7 @@ def _called(
     ]
     function = tf.function(flat, input_signature=signature, autograph=False)
     try:
-        with _keras_layers_whole(refusals):
+        with _keras_layers_whole(refusals), functions_traced_afresh():
             function.get_concrete_function()
     except Exception as error:
         raise explained(error) from error
@@ -107,8 +105,8 @@ def _called(
 
 @contextmanager
 def _keras_layers_whole(refusals: list[Refusal]) -> Iterator[None]:
-    """A function may call layers of Keras 3, which are captured whole; without Keras there are none."""
-    if "keras" not in sys.modules:
+    """A function may call layers of Keras, which are captured whole; where nobody imported it there are none."""
+    if not {"keras", "tf_keras"} & set(sys.modules):
         yield
         return
     from seqport.exporters.frontends.keras.patches import recurrent_layers_whole

@@ -1,0 +1,35 @@
+"""The two Keras libraries that a model may come from, Keras 3 and tf_keras, and what they spell differently."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import keras
+
+
+def libraries() -> list[Any]:
+    """The packages in use: Keras 3, and tf_keras where somebody has imported it."""
+    legacy = sys.modules.get("tf_keras")
+    return [keras] if legacy is None else [keras, legacy]
+
+
+def is_legacy(model: Any) -> bool:
+    """Whether a model or layer is one of tf_keras."""
+    legacy = sys.modules.get("tf_keras")
+    return legacy is not None and isinstance(model, legacy.layers.Layer)
+
+
+def layers_of(model: Any) -> list[Any]:
+    """A model's layers, however deep."""
+    return list(model._flatten_layers())
+
+
+def is_a(layer: Any, name: str) -> bool:
+    """Whether a layer is of the class of this name, of either library."""
+    return isinstance(layer, tuple(getattr(library.layers, name) for library in libraries()))
+
+
+def path_of(layer: Any) -> str:
+    """The user's name of a layer, with those of the layers around it where the library knows them."""
+    return str(getattr(layer, "path", layer.name))

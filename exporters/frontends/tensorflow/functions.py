@@ -1,0 +1,29 @@
+"""A user's own tf.functions while a model is traced: each is traced afresh, and keeps what it traced before.
+
+Within a trace recurrent layers become operations that TensorFlow cannot run. A tf.function that the model calls would
+keep such a trace and fail when it is called again; and one that was called before has a trace of the layers' own loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
+
+from seqport.exporters.frontends.patching import replaced
+
+
+@contextmanager
+def functions_traced_afresh() -> Iterator[None]:
+    """Within this block a call of a tf.function traces a copy of it."""
+    original = Function.__call__
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        # A loaded function is of a kind of its own, and has no Python to trace.
+        own = type(function) is Function
+        return original(function._clone(function.python_function) if own else function, *args, **kwargs)
+
+    with replaced(Function, "__call__", call):
+        yield

@@ -1,0 +1,40 @@
+"""Loops that a trace left in the graph: lifted to neutral nodes, or refused.
+
+Needs: a translated graph, and the refusals of layers that were met while it was traced and left as they are.
+Guarantees: a loop that is a recurrent cell all the same (a cell of the user's own, an activation written another way)
+is a neutral node, and no longer refused; every loop that stays is.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from seqport.exporters.errors import Refusal
+from seqport.exporters.lift import LeftAlone, lift_model
+
+_REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Keras model"
+
+
+def lift_loops(graph: ir.Model, refusals: list[Refusal]) -> None:
+    """Lift what can be lifted, and let `refusals` say of what stays why."""
+    if not refusals and not any(node.op_type in ("Loop", "Scan", "MatMul", "Gemm") for node in graph.graph):
+        return
+    left = lift_model(graph, whole_length=True).left
+    kept = [_explained(refusal, left) for refusal in refusals]
+    named = [item for item in left if not any(_is_of(refusal, item) for refusal in refusals)]
+    refusals[:] = [refusal for refusal in kept if refusal is not None]
+    refusals += [Refusal(item.node, f"is a {item.source} that stayed: {item.reason}", _REMEDY) for item in named]
+
+
+def _explained(refusal: Refusal, left: tuple[LeftAlone, ...]) -> Refusal | None:
+    """The refusal with what stood in the way of lifting its loop; None where the loop was lifted."""
+    for item in left:
+        if _is_of(refusal, item):
+            return Refusal(refusal.layer, f"{refusal.reason} ({item.reason})", refusal.remedy)
+    return None
+
+
+def _is_of(refusal: Refusal, item: LeftAlone) -> bool:
+    """Whether a loop is the refused layer's: TensorFlow names it by the layers around it, each perhaps numbered."""
+    name = refusal.layer.rpartition("/")[2]
+    return any(part == name or part.rpartition("_")[0] == name for part in item.node.split("/"))
