@@ -27,6 +27,7 @@ def tidy(job: Job) -> None:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
+        _InOrder(),  # of equal nodes and initializers the first is kept, with its name
         common.DeduplicateHashedInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
@@ -37,9 +38,7 @@ def tidy(job: Job) -> None:
         model = step(model).model
     job.model = model
     _keep_outputs(model.graph, names)
-    order = _canonical_order(model.graph)
-    model.graph.remove(order)
-    model.graph.extend(order)
+    _put_in_order(model.graph)
     _rename(model.graph)
 
 
@@ -66,6 +65,26 @@ def _keep_outputs(graph: ir.Graph, names: list[str | None]) -> None:
             value.name = f"{name}.value"
         own.outputs[0].name = name
         graph.outputs[index] = own.outputs[0]
+
+
+class _InOrder(ir.passes.InPlacePass):
+    """The nodes in the order of the graph's edges, and the initializers in that of their readers."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Reorder."""
+        _put_in_order(model.graph)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _put_in_order(graph: ir.Graph) -> None:
+    order = _canonical_order(graph)
+    graph.remove(order)
+    graph.extend(order)
+    known = dict(graph.initializers)
+    graph.initializers.clear()
+    for value in dict.fromkeys(v for node in graph for v in _reads(node) if v is not None and v.name in known):
+        if known[value.name or ""] is value:
+            graph.initializers[value.name or ""] = value
 
 
 def _canonical_order(graph: ir.Graph) -> list[ir.Node]:

@@ -15,10 +15,12 @@ import onnx
 import onnx_ir as ir
 import tensorflow as tf
 import tf2onnx
+from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 
 from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
 from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
+from seqport.exporters.frontends.patching import replaced
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
@@ -70,6 +72,18 @@ def _options(opset: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _merged_by_name() -> Iterator[None]:
+    """Of equal nodes, tf2onnx keeps the first, in an order that varies; here that is the first by name."""
+    merge = MergeDuplicatedNodesOptimizer._merge_nodes_that_are_duplicated
+
+    def in_order(self: Any, nodes: list[Any], graph: Any) -> None:
+        merge(self, sorted(nodes, key=lambda node: node.name.partition("__")[0]), graph)
+
+    with replaced(MergeDuplicatedNodesOptimizer, "_merge_nodes_that_are_duplicated", in_order):
+        yield
+
+
 def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
     """What tf2onnx writes, its branches valid, without operations that it left untranslated.
 
@@ -77,7 +91,8 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
         ExportError: it left one, or gives up.
     """
     try:
-        proto = convert()[0]
+        with _merged_by_name():
+            proto = convert()[0]
         with_own_outputs(proto.graph)
         model = ir.from_proto(proto)
     except Exception as error:
