@@ -84,10 +84,12 @@ def emit(model: ir.Model, row: Row, facts: Facts) -> Lifted:
     y, h_T, c_T = neutral(build, before, row.name, cell, x, matrix, states, reverse=row.reverse)
     _replace_stacks(build, chain, y, before, reverse=row.reverse)
     users = set(read_after(chain))
-    for step, value in enumerate(chain.h[1:-1]):
+    for step, value in enumerate(chain.h[1:]):
         if value in users:
             at = chain.count - 1 - step if row.reverse else step
-            _move(build, facts, before, value, build.op("Slice", y, *(build.const([at + i]) for i in (0, 1))))
+            one = build.op("Slice", y, *(build.const([at + i]) for i in (0, 1)))
+            # A layer above may read the last h as one step of y too; what the graph gives out is the final state.
+            _move(build, facts, before, value, one, outputs=value is not chain.h[-1])
     for value, final in zip((chain.h[-1], *chain.c[-1:]), (h_T, c_T), strict=False):
         if value in users:
             _move(build, facts, before, value, final)
@@ -110,12 +112,18 @@ def _row(build: Builder, facts: Facts, value: ir.Value) -> ir.Value:
     raise NotLiftedError(f"its state has the shape {shape}, where [batch, num_hidden_units] was expected")
 
 
-def _move(build: Builder, facts: Facts, node: ir.Node, value: ir.Value, found: ir.Value) -> None:
-    """Give a value's readers another one, [1, batch, H], in the value's own rank."""
+def _move(
+    build: Builder, facts: Facts, node: ir.Node, value: ir.Value, found: ir.Value, *, outputs: bool = True
+) -> None:
+    """Give a value's readers, or only those that are nodes, another one, [1, batch, H], in the value's own rank."""
     shape = facts.shape(value)
     if shape is None or len(shape) == 2:
         found = build.op("Squeeze", found, build.const([0], name="axes"))
-    move_readers(node, value, found)
+    if outputs:
+        move_readers(node, value, found)
+    else:
+        for use in list(value.uses()):
+            use.node.replace_input_with(use.idx, found)
 
 
 def _replace_stacks(build: Builder, chain: Chain, y: ir.Value, node: ir.Node, *, reverse: bool) -> None:

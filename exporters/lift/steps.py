@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from seqport.exporters.lift.walk import (
@@ -189,14 +190,14 @@ class Steps:
             left, right = self.affine(node.inputs[0]), self.affine(node.inputs[1])
             if left is not None and right is not None:
                 return left.plus(right, 1 if node.op_type == "Add" else -1)
-        if node is not None and (same := self._same_number(node)) is not None:
+        if node is not None and (same := self.same_number(node)) is not None:
             return self.affine(same)
         if self.is_inner(value):
             return None
         size = size_behind(value)
         return Affine({size if size is not None else value: 1})
 
-    def _same_number(self, node: ir.Node) -> ir.Value | None:
+    def same_number(self, node: ir.Node) -> ir.Value | None:
         """The input that a number is, behind the tests that tf2onnx writes around the ends of a slice."""
         if node.op_type == "Concat" and len(node.inputs) == 1:
             return node.inputs[0]
@@ -206,7 +207,7 @@ class Steps:
         if node.op_type in ("Max", "Min") and len(node.inputs) == 2:
             for value, other in (tuple(node.inputs), tuple(node.inputs)[::-1]):
                 limit = self.facts.of(other)
-                if limit is not None and limit.size == 1 and abs(int(limit.reshape(-1)[0])) >= _ENDLESS:
+                if limit is not None and limit.size and (np.abs(limit) >= _ENDLESS).all():
                     return value if (limit.reshape(-1)[0] < 0) == (node.op_type == "Max") else other
         return None
 
@@ -214,7 +215,7 @@ class Steps:
         """Whether a condition is always true or always false; None where it depends."""
         array = self.facts.of(value)
         if array is not None:
-            return bool(array.reshape(-1)[0]) if array.size == 1 else None
+            return bool(array.all()) if array.all() or not array.any() else None
         node = None if value is None else self.resolve(value).producer()
         if node is not None and node.op_type == "And" and False in [self._holds(item) for item in node.inputs]:
             return False
@@ -269,10 +270,20 @@ def _numbers(steps: Steps, value: ir.Value | None) -> list[Affine] | None:
     array = steps.facts.of(value)
     if array is not None:
         return [Affine({ONE: int(item)} if item else {}) for item in array.reshape(-1)]
-    node = None if value is None else steps.resolve(value).producer()
-    parts = [value] if node is None or node.op_type != "Concat" else list(node.inputs)
-    found = [steps.affine(part) for part in parts]
-    return None if None in found else [item for item in found if item is not None]
+    if value is None:
+        return None
+    value = steps.resolve(value)
+    node = value.producer()
+    if node is not None and node.op_type == "Cast":
+        return _numbers(steps, node.inputs[0])
+    if node is not None and node.op_type == "Concat":
+        parts = [_numbers(steps, part) for part in node.inputs]
+        return None if None in parts else [item for part in parts if part is not None for item in part]
+    same = None if node is None else steps.same_number(node)
+    if same is not None:
+        return _numbers(steps, same)
+    found = steps.affine(value)
+    return None if found is None else [found]
 
 
 def whole(steps: Steps, value: ir.Value) -> ir.Value:

@@ -22,7 +22,6 @@ from seqport.exporters.lift.report import LeftAlone, Lifted
 from seqport.exporters.lift.rolling import Row, emit, read_after
 from seqport.exporters.lift.steps import ONE, Affine, Slice
 from seqport.exporters.lift.walk import Facts, attribute, has_graph, skip
-from seqport.exporters.recurrent import LENGTHS, MASK, RecurrentCall, X, is_recurrent
 
 
 class _Step:
@@ -44,8 +43,6 @@ class _Step:
         node = value.producer()
         if node is not None and node.op_type == "Split" and node.inputs[0] is not None:
             return self._part(node, list(node.outputs).index(value))
-        if node is not None and is_recurrent(node) and value is node.outputs[1]:
-            return self._last(node)
         if node is None or node.op_type not in ("Gather", "Slice") or node.inputs[0] is None:
             return None
         arrays = [self.facts.of(item) for item in node.inputs[1:]]
@@ -62,16 +59,6 @@ class _Step:
         if shape is None or axis not in (0, 1) or len(shape) != 3 or numbers[0] < 0:
             return None
         return Slice(node.inputs[0], axis, Affine({ONE: numbers[0]}))
-
-    def _last(self, node: ir.Node) -> Slice | None:
-        """The final h of a layer that was rolled back before: its output at the last step."""
-        x = node.inputs[X]
-        shape = None if x is None else self.facts.shape(x)
-        gated = any(node.inputs[i] is not None for i in (LENGTHS, MASK))
-        if shape is None or not isinstance(shape[0], int) or gated:
-            return None
-        reverse = RecurrentCall.from_node(node).direction == "reverse"
-        return Slice(node.outputs[0], 0, Affine({ONE: 0 if reverse else shape[0] - 1}))
 
     def _part(self, node: ir.Node, number: int) -> Slice | None:
         """One output of a Split into single steps."""

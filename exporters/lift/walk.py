@@ -55,7 +55,7 @@ class Facts:
     """What is known of a model's values before it runs: arrays, element types, sizes.
 
     Args:
-        model: which is not changed; ONNX's shape inference runs on a copy.
+        model: which is not changed; ONNX's shape inference runs on a copy, past shapes that are recorded wrongly.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -64,16 +64,20 @@ class Facts:
         # Inputs of a loop's body that are one and the same value at every step.
         self.aliases: dict[ir.Value, ir.Value] = {}
         self._inferred: dict[str, ir.Value] = {}
-        inferred = common.ShapeInferencePass()(model.clone()).model
+        inferred = common.ShapeInferencePass(strict_mode=False)(model.clone()).model
         for value in _values(inferred.graph):
             self._inferred[value.name or ""] = value
 
     def shape(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
         """Sizes, names or None for each axis; None where not even the rank is known."""
-        for known in (value, self._inferred.get(value.name or "")):
-            if known is not None and known.shape is not None:
-                return tuple(dim if isinstance(dim, int) else dim.value for dim in known.shape)
-        return None
+        shapes = [
+            tuple(dim if isinstance(dim, int) else dim.value for dim in known.shape)
+            for known in (value, self._inferred.get(value.name or ""))
+            if known is not None and known.shape is not None
+        ]
+        if len(shapes) < 2 or len(shapes[0]) != len(shapes[1]):
+            return shapes[0] if shapes else None
+        return tuple(one if isinstance(one, int) else other or one for one, other in zip(*shapes, strict=True))
 
     def width(self, value: ir.Value) -> int | None:
         """The size of the last axis, where it is fixed."""
