@@ -15,12 +15,14 @@ import onnx
 import onnx_ir as ir
 import tensorflow as tf
 import tf2onnx
+from tf2onnx import tf_loader
 from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 
 from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
-from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
 from seqport.exporters.frontends.patching import replaced
+from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
+from seqport.exporters.frontends.tensorflow.names import names_apart
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
@@ -91,7 +93,7 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
         ExportError: it left one, or gives up.
     """
     try:
-        with _merged_by_name():
+        with _merged_by_name(), replaced(tf_loader, "tf_optimize", _optimised):
             proto = convert()[0]
         with_own_outputs(proto.graph)
         model = ir.from_proto(proto)
@@ -109,6 +111,11 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
         )
     take_branches(model)
     return model
+
+
+def _optimised(*arguments: Any, original: Callable[..., Any] = tf_loader.tf_optimize) -> Any:
+    """tf2onnx's last look at the graph before it translates, and the functions' names kept apart."""
+    return names_apart(original(*arguments))
 
 
 def _is_standard(node: ir.Node, model: ir.Model) -> bool:
