@@ -39,6 +39,7 @@ class _Emitter:
         self.hoist = Hoist(self.build, plan.steps, self.known)
         self.finals: dict[int, ir.Value] = {}
         self.time: ir.Value | None = None
+        self._double = any(self._is_double(layer) for layer in plan.layers)
 
     def run(self) -> list[Lifted]:
         count = self._count()
@@ -101,6 +102,7 @@ class _Emitter:
         cell = layer.cell
         name = self.name if len(self.plan.layers) == 1 else f"{self.name}.{number}"
         x, W = self._input(layer)
+        x, double = self._single(x), self._is_double(layer)
         lengths, mask = self._gate(layer.gate)
         initial = [self._initial(i, cell.projection if i == layer.h else None) for i in layer.states]
         y, h_T, c_T = neutral(
@@ -116,8 +118,10 @@ class _Emitter:
             reverse=self.plan.reverse,
             padding=self.outputs.padding(layer),
         )
+        if double:
+            y, h_T, c_T = (self.build.op("Cast", value, to=ir.DataType.DOUBLE) for value in (y, h_T, c_T))
         if cell.projection is not None:
-            W_hr = self.build.const(cell.projection, np.float32, "W_hr")
+            W_hr = self.build.const(cell.projection, np.float64 if double else np.float32, "W_hr")
             y, h_T = self.build.op("MatMul", y, W_hr), self.build.op("MatMul", h_T, W_hr)
         carried = self.plan.carried[layer.h]
         self.outputs.set(layer, y)
@@ -128,6 +132,13 @@ class _Emitter:
         gate = "" if layer.gate is None else layer.gate.kind
         direction = "reverse" if self.plan.reverse else "forward"
         return Lifted(name, self.steps.node.op_type, cell.kind, cell.size, direction, gate)
+
+    def _is_double(self, layer: Layer) -> bool:
+        return self.steps.facts.dtype(self.plan.carried[layer.h].state.initial) == ir.DataType.DOUBLE
+
+    def _single(self, value: ir.Value) -> ir.Value:
+        """The value as float32, where the loop computes in float64 and may be narrowed."""
+        return self.build.op("Cast", value, to=ir.DataType.FLOAT) if self.plan.narrow and self._double else value
 
     def _input(self, layer: Layer) -> tuple[ir.Value, np.ndarray]:
         """The layer's x [seq, batch, input_dim], its parts joined, and W_hx for it."""
@@ -189,8 +200,9 @@ class _Emitter:
         if shape is not None and len(shape) != 2:
             raise NotLiftedError(f"its state has {len(shape)} axes, where [batch, num_hidden_units] was expected")
         dtype = self.steps.facts.dtype(value)
-        if dtype not in (None, ir.DataType.FLOAT):
+        if dtype not in (None, ir.DataType.FLOAT) and not (self.plan.narrow and dtype == ir.DataType.DOUBLE):
             raise NotLiftedError(f"its state is {dtype.name}, and ONNX Runtime's recurrent operators are float32")
+        value = self._single(value)
         if projection is not None and not is_zero(value):
             if np.linalg.matrix_rank(projection) < projection.shape[1]:
                 raise NotLiftedError("its state is projected to more than the rank of its projection, and given")
@@ -253,7 +265,8 @@ class _Emitter:
         else:
             valid = self.build.op("Transpose", mask, perm=[1, 0])
         valid = self.build.op("Unsqueeze", valid, self.build.const([2], name="axes"))
-        return self.build.op("Where", valid, value, self.build.const(0.0, np.float32, "zero"))
+        zero = self.build.const(0.0, np.float64 if self._double else np.float32, "zero")
+        return self.build.op("Where", valid, value, zero)
 
     def _where_seen(self, layer: Layer, y: ir.Value, state: State) -> ir.Value:
         """Y with the initial state at masked steps before a row's first valid one."""

@@ -58,13 +58,14 @@ def lift(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Repo
     return report
 
 
-def lift_model(model: ir.Model, *, whole_length: bool = False) -> Report:
+def lift_model(model: ir.Model, *, whole_length: bool = False, narrow: bool = False) -> Report:
     """The same in memory: loops become neutral recurrent nodes, which the passes of an export lower.
 
     Args:
         model: edited in place; its opset must be 17 or later.
         whole_length: outputs of a loop that stops at the longest length have zeros after it, up to the input's own
             length. That is what TensorFlow's loops give, and what tf2onnx cuts off.
+        narrow: a loop in float64 becomes a layer in float32, for ONNX Runtime has no other; else it is left alone.
 
     Raises:
         LiftError: the opset is older.
@@ -78,7 +79,7 @@ def lift_model(model: ir.Model, *, whole_length: bool = False) -> Report:
     for node in [node for node in model.graph if node.op_type in _LOOPS and node.domain == ""]:
         name = _layer_name(node)
         try:
-            lifted.extend(_lift_one(model, node, name, whole_length))
+            lifted.extend(_lift_one(model, node, name, whole_length, narrow))
         except NotLiftedError as error:
             left.append(LeftAlone(name, node.op_type, str(error)))
         except Exception as error:  # a loop of a kind never seen must not keep the others from being lifted
@@ -94,8 +95,8 @@ def lift_model(model: ir.Model, *, whole_length: bool = False) -> Report:
     return Report(tuple(lifted), (*left, *stayed))
 
 
-def _lift_one(model: ir.Model, node: ir.Node, name: str, whole_length: bool) -> list[Lifted]:
-    plan = make_plan(read_steps(node, Facts(model)), whole_length=whole_length)
+def _lift_one(model: ir.Model, node: ir.Node, name: str, whole_length: bool, narrow: bool) -> list[Lifted]:
+    plan = make_plan(read_steps(node, Facts(model)), whole_length=whole_length, narrow=narrow)
     wanted = _read_after(plan)
     if not wanted:
         raise NotLiftedError("nothing reads it")
@@ -103,7 +104,7 @@ def _lift_one(model: ir.Model, node: ir.Node, name: str, whole_length: bool) -> 
 
     def rewrite(part: ir.Model) -> None:
         same = next(item for item in part.graph if item.outputs[0].name == key)
-        emit(make_plan(read_steps(same, Facts(part)), whole_length=whole_length), name)
+        emit(make_plan(read_steps(same, Facts(part)), whole_length=whole_length, narrow=narrow), name)
 
     difference = prove(model, cuts_of(plan), wanted, rewrite, padded=plan.padded)
     lifted = emit(plan, name)

@@ -50,6 +50,7 @@ class Plan:
         bounds: the smallest is the number of steps; empty where that is the input's own.
         padded: the loop stops early, and its outputs are to have zeros after that.
         echoes: states that only repeat the last output.
+        narrow: a loop in float64 may become a layer in float32.
     """
 
     steps: Steps
@@ -61,6 +62,7 @@ class Plan:
     bounds: list[Affine] = field(default_factory=list)
     padded: bool = False
     echoes: set[int] = field(default_factory=set)
+    narrow: bool = False
 
     def layer_of(self, value: ir.Value) -> tuple[Layer, bool] | None:
         """The layer whose new h this body's value is, and whether it is the gated one."""
@@ -74,12 +76,13 @@ class Plan:
         return None
 
 
-def make_plan(steps: Steps, *, whole_length: bool = False) -> Plan:
+def make_plan(steps: Steps, *, whole_length: bool = False, narrow: bool = False) -> Plan:
     """Read the loop.
 
     Args:
         steps: the loop.
         whole_length: see `lift_model`.
+        narrow: see `lift_model`.
 
     Raises:
         NotLiftedError: it is no recurrent layer of ours; says why.
@@ -93,7 +96,8 @@ def make_plan(steps: Steps, *, whole_length: bool = False) -> Plan:
     if nested:
         raise NotLiftedError(f"a step holds a {nested[0].op_type} of its own")
     plan = Plan(steps, separated(steps, [_carried(steps, state) for state in steps.states]))
-    index = plan.index = _index(plan)
+    index, plan.narrow = _index(plan), narrow
+    plan.index = index
     dependencies = dependencies_of(steps)
     needed: set[ir.Value] = set()
     for carried in plan.carried:

@@ -153,7 +153,7 @@ class Steps:
         return value in self._inner and self.facts.of(value) is None
 
     def resolve(self, value: ir.Value) -> ir.Value:
-        """The value behind Identities, loop-invariant body inputs and choices that are always the same."""
+        """The value behind Identities, loop-invariant body inputs and choices that are always the same, and times 1."""
         before = None
         while value is not before:
             before = value
@@ -164,6 +164,10 @@ class Steps:
                 test = self.facts.of(node.inputs[0])
                 if test is not None and (test.all() or not test.any()):
                     value = node.inputs[1 if test.all() else 2] or value
+            elif node is not None and node.op_type in ("Mul", "Div"):
+                by = self.facts.of(node.inputs[1])
+                if by is not None and by.size == 1 and by.ndim <= 1 and by.reshape(-1)[0] == 1:
+                    value = node.inputs[0] or value
         return value
 
     def slice_of(self, value: ir.Value) -> Slice | None:

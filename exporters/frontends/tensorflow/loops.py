@@ -15,15 +15,24 @@ from seqport.exporters.lift import LeftAlone, lift_model
 _REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Keras model"
 
 
-def lift_loops(graph: ir.Model, refusals: list[Refusal]) -> None:
-    """Lift what can be lifted, and let `refusals` say of what stays why."""
+def lift_loops(graph: ir.Model, refusals: list[Refusal]) -> list[str]:
+    """Lift what can be lifted, let `refusals` say why the rest stays, and note what is computed otherwise."""
     if not refusals and not any(node.op_type in ("Loop", "Scan", "MatMul", "Gemm") for node in graph.graph):
-        return
-    left = lift_model(graph, whole_length=True).left
+        return []
+    double = _carries_double(graph)
+    report = lift_model(graph, whole_length=True, narrow=True)
+    left = report.left
     kept = [_explained(refusal, left) for refusal in refusals]
     named = [item for item in left if not any(_is_of(refusal, item) for refusal in refusals)]
     refusals[:] = [refusal for refusal in kept if refusal is not None]
     refusals += [Refusal(item.node, f"is a {item.source} that stayed: {item.reason}", _REMEDY) for item in named]
+    return ["loops in float64 computed in float32"] if double and report.lifted else []
+
+
+def _carries_double(graph: ir.Model) -> bool:
+    """Whether a loop's states, or what it steps over, are float64."""
+    carried = (value for node in graph.graph if node.op_type in ("Loop", "Scan") for value in node.inputs)
+    return any(value is not None and value.dtype == ir.DataType.DOUBLE for value in carried)
 
 
 def _explained(refusal: Refusal, left: tuple[LeftAlone, ...]) -> Refusal | None:

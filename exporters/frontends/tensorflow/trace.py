@@ -66,7 +66,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         else:
             run = source.run(arrangement)
             graph, names = _called(run, inputs, outputs, opset, refusals)
-        lift_loops(graph, refusals)
+        notes = lift_loops(graph, refusals)
     return Capture(
         model=graph,
         inputs=tuple(inputs),
@@ -74,6 +74,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         source={"framework": source.kind, **{p: version(p) for p in ("tensorflow", "tf2onnx")}},
         reference=lambda arrays, again=False: _run(run, inputs, names, arrays, again),
         refusals=refusals,
+        notes=notes,
     )
 
 
