@@ -14,8 +14,8 @@ from onnx_ir.passes import common
 
 from seqport.exporters.passes.job import Job
 
-# A tracer's counters at the end of a name: "Shape__338:0", "val_12", "Transpose_7".
-_COUNTER = re.compile(r"(__\d+)?(:\d+)?$")
+# A tracer's counters at the end of a name: "Shape__338:0", "embedding_lookup/3192".
+_COUNTER = re.compile(r"(/\d+)?(__\d+)?(:\d+)?$")
 
 
 def tidy(job: Job) -> None:

@@ -9,14 +9,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import keras_models, keras_rows
 from support.checks import SHAPES, assert_contract, assert_same, draw, native_nodes, run_file
-from support.keras_models import MASK, VOCABULARY, Row, X, functional, rows
+from support.keras_models import MASK, VOCABULARY, Row, X, functional
 
 from seqport.exporters import Input, export
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.frontends.keras.call import callers, flatten_outputs
 
-ROWS = rows()
+# Keras warns, rightly, where a layer loses a mask and of attention over a single step; users write such models.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*will therefore destroy the mask information"),
+    pytest.mark.filterwarnings(r"ignore:[\s\S]*You are using a softmax over axis -1"),
+]
+ROWS = [*keras_models.rows(), *keras_rows.rows()]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
@@ -97,3 +103,15 @@ def test_a_subclassed_model_may_take_its_inputs_in_one(pick: Any, tmp_path: Path
     layer = keras.layers.Dense(1)
     layer.build((1, 1))
     assert layer.path == layer.name, "an attempt that failed left its name scope open"
+
+
+def test_outputs_in_bfloat16_are_given_in_float32(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.LSTM(4, dtype="mixed_bfloat16", name="brief")
+    model = functional(lambda x: layer(x), X)
+    artifact = export(model, tmp_path / "m.onnx")
+    assert artifact.description.outputs[0].dtype == "float32"
+    assert artifact.description.notes == ("brief: computed in float32; the model computes it in bfloat16",)
+    x = np.random.default_rng(0).standard_normal((3, 5, 6)).astype(np.float32)
+    expected = np.asarray(tf.cast(model([x]), tf.float32))
+    np.testing.assert_allclose(run_file(artifact.path, {"x": x})["output"], expected, atol=0.02)

@@ -125,7 +125,7 @@ def _run(
 ) -> dict[str, np.ndarray]:
     values = [tf.constant(arrays[item.name]) for item in inputs]
     own = len(inputs) - len(kept.inputs)
-    with without_cudnn(), tf.device("CPU:0"):
+    with quiet(), without_cudnn(), tf.device("CPU:0"):
         if again and not kept.layers:
             call(values[:own])
         with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
