@@ -7,10 +7,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(ORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test bench coverage lint clean
+.PHONY: help setup export parity test test-large bench coverage lint clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
 
 setup: $(INSTALLED) ## create .venv and install everything into it (ORT=cpu: without CUDA)
 
@@ -23,6 +23,9 @@ parity: $(INSTALLED) ## export the zoo and prove that all runtimes give the same
 # By file, because the costly fixtures are a file's: what one process exported the other need not.
 test: $(INSTALLED) ## run the tests, in two processes
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (9 GB of memory, 5 GB of disk, a few minutes)
+	$(BIN)/pytest -n 0 -m large -s
 
 bench: $(INSTALLED) ## time the artifacts beside ONNX Runtime's own call, PyTorch and Keras
 	$(BIN)/seqport bench

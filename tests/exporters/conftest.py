@@ -26,3 +26,13 @@ def exported(tagger: torch.nn.Module, tmp_path: Path) -> Callable[..., tuple[Art
         return artifact, onnx.load(artifact.path)
 
     return run
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of gigabytes run only where they are asked for."""
+    if "large" in config.getoption("markexpr"):
+        return
+    skip = pytest.mark.skip(reason="writes gigabytes, for minutes: make test-large")
+    for item in items:
+        if item.get_closest_marker("large"):
+            item.add_marker(skip)

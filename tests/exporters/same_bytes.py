@@ -14,10 +14,8 @@ IDS = Input("ids", ("batch", "seq"), "int64")
 LENGTHS = Input("lengths", ("batch",), "int64")
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "beside": {"external_data": True},
-    "float16": {"external_data": True, "precision": "float16"},
-    "int8": {"precision": "int8-weights"},
-    "newest": {"opset": 22},
+    "beside": {"external_data": True, "precision": "float16"},
+    "newest": {"opset": 22, "precision": "int8-weights"},
 }
 
 

@@ -11,8 +11,12 @@ from typing import Any
 
 def names_apart(graph_def: Any) -> Any:
     """The graph, every operation inside of its functions named after the function."""
+    scopes: set[str] = set()
     for function in graph_def.library.function:
-        scope = function.signature.name
+        scope = function.signature.name.lstrip("_")  # an operation's name may not begin with one
+        while scope in scopes:
+            scope += "_"
+        scopes.add(scope)
         nodes = {node.name: f"{scope}/{node.name}" for node in function.node_def}
         for node in function.node_def:
             node.name = nodes[node.name]
