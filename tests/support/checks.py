@@ -13,30 +13,40 @@ from seqport.exporters import Input
 
 # (size of the batch, of the first other axis, of the one after): below, at and above whatever was traced.
 SHAPES = ((1, 1, 4), (1, 9, 2), (4, 3, 1), (7, 31, 12))
+# Lengths of another axis than "seq".
+_OF_AXIS = {"y_lengths": "out_seq", "z_lengths": "out_seq", "chars_lengths": "size"}
 # Float32 against float32, over a few tens of steps.
 TOLERANCE = 1e-5
 NATIVE = {"RNN", "GRU", "LSTM"}
 
 
 def draw(
-    inputs: Sequence[Input], shape: Sequence[int], *, vocabulary: int, sorted_rows: bool = False, seed: int = 0
+    inputs: Sequence[Input],
+    shape: Sequence[int],
+    *,
+    vocabulary: int,
+    sorted_rows: bool = False,
+    shortest: int = 1,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Random inputs: lengths with 1 and the whole axis among them, every other int an id."""
     random = np.random.default_rng(seed)
     names = list(dict.fromkeys(n for item in inputs for n in item.dynamic_axes.values()))
     names.sort(key=lambda name: name != "batch")
-    sizes = dict(zip(names, shape, strict=False))
+    sizes = dict(zip(names, (*shape, 3), strict=False))
     if "batch" not in sizes:
         sizes = dict(zip(names, shape[1:], strict=False))
+    sizes = {name: size if name == "batch" else max(size, shortest) for name, size in sizes.items()}
     arrays: dict[str, np.ndarray] = {}
     for item in inputs:
         target = item.shape(sizes)
         if item.name.endswith("lengths"):
-            longest = sizes["out_seq" if item.name == "y_lengths" else "seq"]
-            values = random.integers(1, longest + 1, target)
-            values[random.integers(len(values))] = longest
-            if len(values) > 1:
-                values[values.argmin()] = 1
+            longest = sizes[_OF_AXIS.get(item.name, "seq")]
+            values = random.integers(shortest, longest + 1, target)
+            flat = values.reshape(-1)
+            flat[random.integers(len(flat))] = longest
+            if len(flat) > 1:
+                flat[flat.argmin()] = shortest
             arrays[item.name] = (-np.sort(-values) if sorted_rows else values).astype(item.dtype)
         elif item.dtype.startswith("float"):
             arrays[item.name] = random.standard_normal(target).astype(item.dtype)

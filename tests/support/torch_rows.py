@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,12 +65,22 @@ from support.torch_models import (
 
 @dataclass(frozen=True)
 class Row:
-    """One module: how to make it, what it takes, and whether it wants its rows sorted by length."""
+    """One module: how to make it, what it takes, and what it wants of its inputs.
+
+    Attributes:
+        sorted_rows: whether rows must fall in length.
+        shortest: the fewest steps of a row.
+        nested: the inputs as forward takes them, where it does not tell that itself.
+        by_name: whether forward takes its inputs by keyword.
+    """
 
     name: str
     make: Callable[[], nn.Module]
     inputs: tuple[Input, ...]
     sorted_rows: bool = False
+    shortest: int = 1
+    nested: tuple[Any, ...] = ()
+    by_name: bool = False
     # One value an input, by name, to forward's arguments; in the inputs' order where left out.
     arranged: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
 
@@ -79,10 +90,24 @@ class Row:
 
     def answers(self, model: nn.Module, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The module's own answers, flat."""
-        arguments = self.arguments({item.name: torch.from_numpy(arrays[item.name]) for item in self.inputs})
+        tensors = {item.name: torch.from_numpy(arrays[item.name]) for item in self.inputs}
+        model = getattr(model, "_orig_mod", model)
         with torch.no_grad():
-            result = getattr(model, "_orig_mod", model)(*arguments)
-        return [leaf.numpy() for leaf in pytree.tree_leaves(result) if leaf is not None]
+            result = model(**tensors) if self.by_name else model(*self.arguments(tensors))
+        if dataclasses.is_dataclass(result):
+            result = list(vars(result).values())
+        return [torch.as_tensor(leaf).numpy() for leaf in pytree.tree_leaves(result) if leaf is not None]
+
+
+def made(
+    name: str,
+    run: Callable[..., Any],
+    inputs: tuple[Input, ...],
+    parts: Mapping[str, Callable[[], nn.Module]],
+    **more: Any,
+) -> Row:
+    """The row of a forward that is a function of its module's parts."""
+    return Row(name, lambda: Wrapped(run, **{k: make() for k, make in parts.items()}), inputs, **more)
 
 
 STATES = (Input("h_0", (2, "batch", HIDDEN)), Input("c_0", (2, "batch", HIDDEN)))

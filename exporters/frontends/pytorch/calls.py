@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch import _tensor as torch_tensor
 from torch._export import non_strict_utils
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -23,7 +24,7 @@ _SAME_VALUES = frozenset(
     | {torch.clone, torch.detach, torch.as_tensor}
 )
 # Files between a user's line and a form below.
-_BETWEEN = frozenset({__file__, torch._tensor.__file__, torch.overrides.__file__, non_strict_utils.__file__})
+_BETWEEN = frozenset({__file__, torch_tensor.__file__, torch.overrides.__file__, non_strict_utils.__file__})
 _MAXIMA = frozenset({Tensor.max, torch.max, Tensor.amax, torch.amax})
 
 

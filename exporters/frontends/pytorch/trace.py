@@ -90,8 +90,13 @@ def _notes(model: nn.Module) -> list[str]:
     return [
         f"{name or 'the model'}: computed in float32; its weights are {str(dtype).removeprefix('torch.')}"
         for name, child in model.named_modules()
-        if isinstance(child, nn.RNNBase) and (dtype := child.weight_hh_l0.dtype) != torch.float32
+        if isinstance(child, nn.RNNBase) and (dtype := _dtype(child)) != torch.float32
     ]
+
+
+def _dtype(layer: nn.RNNBase) -> torch.dtype:
+    """Of the layer's weights, some of which its forward may be the first to set."""
+    return next((p.dtype for p in layer.parameters()), torch.float32)
 
 
 def _translate(program: torch.export.ExportedProgram, *, folded: bool) -> ir.Model:
