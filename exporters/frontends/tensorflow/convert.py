@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 import tensorflow as tf
 import tf2onnx
+from google.protobuf.message import DecodeError
 from tf2onnx import tf_loader
 from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 
@@ -28,6 +29,8 @@ from seqport.exporters.signature import Input
 
 # The token of a traced recurrent call begins with this; the translation to ONNX finds it by that.
 TOKEN_PREFIX = "seqport:"
+# Bytes of weights above which TensorFlow's own formats, which are protobuf strings, may fail.
+_LARGEST = 1_900_000_000
 # tf2onnx writes opsets up to this one; the passes convert upwards from it.
 _NEWEST_OPSET = 18
 # Colours and bold in messages that Keras writes for a terminal.
@@ -36,11 +39,25 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def translated(function: Any, opset: int) -> ir.Model:
     """A traced tf.function as a graph of opset 18 at most, its recurrent calls as neutral nodes."""
-    model = _checked(
-        lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
-    )
+    try:
+        model = _checked(
+            lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
+        )
+    except ExportError as error:
+        size = _bytes_of_weights(function)
+        if size < _LARGEST or not isinstance(error.__cause__, (ValueError, DecodeError)):
+            raise
+        raise ExportError(
+            f"the model has {size / 1e9:.2f} GB of weights, and TensorFlow freezes no graph above 2 GB. Remedy: "
+            "split the model into parts below that, or load its weights into a PyTorch module and export that"
+        ) from error
     _keep_constants(model.graph, function.get_concrete_function())
     return model
+
+
+def _bytes_of_weights(function: Any) -> int:
+    variables = function.get_concrete_function().variables
+    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
 
 
 def _keep_constants(graph: ir.Graph, function: Any) -> None:
