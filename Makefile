@@ -7,10 +7,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(ORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test test-large bench coverage lint clean
+.PHONY: help setup export parity test test-large test-properties bench coverage lint clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 17
 
 setup: $(INSTALLED) ## create .venv and install everything into it (ORT=cpu: without CUDA)
 
@@ -26,6 +26,11 @@ test: $(INSTALLED) ## run the tests, in two processes
 
 test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (9 GB of memory, 5 GB of disk, a few minutes)
 	$(BIN)/pytest -n 0 -m large -s
+
+# `make test` tries a few and always the same; EXAMPLES=3 tries three times as many again.
+EXAMPLES ?= 1
+test-properties: $(INSTALLED) ## try many random architectures, shapes, masks and states (half an hour; EXAMPLES=3: longer)
+	SEQPORT_PROPERTIES=thorough SEQPORT_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist loadfile tests/properties
 
 bench: $(INSTALLED) ## time the artifacts beside ONNX Runtime's own call, PyTorch and Keras
 	$(BIN)/seqport bench

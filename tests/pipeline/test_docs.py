@@ -18,7 +18,11 @@ from seqport.pipeline.cli import app
 
 ROOT = Path(seqport.__file__).parents[2]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined] - a group has them
-TARGETS = ("setup", "export", "parity", "test", "test-large", "bench", "coverage", "lint", "clean", "help")
+# fmt: off
+TARGETS = (
+    "setup", "export", "parity", "test", "test-large", "test-properties", "bench", "coverage", "lint", "clean", "help",
+)
+# fmt: on
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from properties.batches import VOCABULARY
 from properties.keras_architectures import MASK_VALUE, Architecture, Block, Cell, Convolution, PerStep, Recurrent
 
 OUT_DIM = 3
+ops: Any = keras.ops  # typed as if symbolic tensors gave None
 _LAYERS: dict[str, Any] = {"rnn": layers.SimpleRNN, "gru": layers.GRU, "lstm": layers.LSTM}
 _CELLS: dict[str, Any] = {"rnn": layers.SimpleRNNCell, "gru": layers.GRUCell, "lstm": layers.LSTMCell}
 
@@ -53,8 +54,7 @@ class LengthsMask(layers.Layer):
     """Lengths [batch] as a mask [batch, seq]."""
 
     def call(self, x: Any, lengths: Any) -> Any:
-        shape: Any = ops.shape(x)
-        return ops.arange(shape[1], dtype=lengths.dtype) < ops.expand_dims(lengths, 1)
+        return ops.arange(ops.shape(x)[1], dtype=lengths.dtype) < ops.expand_dims(lengths, 1)
 
 
 class Subclassed(keras.Model):
@@ -128,12 +128,10 @@ class _Parts:
         if block.initial == "given":
             return [given[f"state_{index}_{i}"] for i in range(len(block.states))]
         if block.initial == "zeros":
-            batch = ops.shape(given[self.names[0]])[0]  # pyright: ignore[reportOptionalSubscript]
-            if batch is None:  # a symbolic size: what a user of the Functional API writes then
-                rows = ops.cast(given[self.names[0]], "float32")
-                rows = ops.sum(ops.zeros_like(rows), axis=tuple(range(1, len(rows.shape))))[:, None]
-                return [ops.repeat(rows, size, axis=1) for size in block.states]
-            return [ops.zeros((batch, size)) for size in block.states]
+            rows = ops.cast(given[self.names[0]], "float32")
+            # [batch, 1] of zeros: a symbolic batch has no size that ops.zeros would take.
+            zeros = ops.sum(ops.zeros_like(rows), axis=tuple(range(1, len(rows.shape))))[:, None]
+            return [ops.repeat(zeros, size, axis=1) for size in block.states]
         return None
 
     def _head(self, x: Any, masked: dict[str, Any]) -> Any:
@@ -188,7 +186,8 @@ def _layer(block: Block, width: int) -> Any:
         layer = _LAYERS[cell.kind](cell.units, **_options(cell), **options)
     if not block.merge:
         return layer
-    return layers.Bidirectional(layer, merge_mode=None if block.merge == "apart" else block.merge)
+    merge: Any = None if block.merge == "apart" else block.merge
+    return layers.Bidirectional(layer, merge_mode=merge)
 
 
 def _options(cell: Cell) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _draw(session: ort.InferenceSession, sizes: dict[str, int], seed: int) -> di
     random = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for item in session.get_inputs():
-        shape = [sizes.get(axis, axis) for axis in item.shape]
+        shape = [axis if isinstance(axis, int) else sizes[axis] for axis in item.shape]
         if "int" in item.type:
             steps = sizes["T"]
             arrays[item.name] = random.integers(0, steps + 1, shape)
