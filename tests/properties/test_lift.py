@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from hypothesis import given
+from hypothesis import example, given
 
 from properties.agreement import assert_agree
 from properties.loop_builder import build
-from properties.loops import Loop
+from properties.loops import Cell, Loop
 from properties.loops import loops as drawn_loops
 from properties.profiles import examples
 from seqport.exporters.lift import lift
@@ -22,6 +22,9 @@ SHAPES = ((1, 2), (3, 8), (6, 1))
 
 @examples(few=40)
 @given(loop=drawn_loops)
+@example(Loop(Cell("gru", 2, 3, "zrn", joined=True, gate="HardSigmoid", blend="state"), "loop"))
+@example(Loop(Cell("rnn", 2, 1, "h", joined=True), "scan", "lengths", padded="hold", backwards=True))
+@example(Loop(Cell("lstm", 2, 2, "ifog", joined=False), "unrolled", given_state=False))
 def test_a_lifted_loop_gives_what_the_loop_gave(folder: Path, loop: Loop) -> None:
     check(loop, None, folder)
 
