@@ -19,7 +19,7 @@ ATTEMPTS: list[str] = []
 
 @pytest.fixture
 def believes_in_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow tells its callers of a GPU; all of Keras's own choices ask it, and cuDNN's kernels count as attempts."""
+    """TensorFlow tells of a GPU, which all of Keras's own choices ask it for; calls of cuDNN's kernel are counted."""
     real, kernel = tf.config.list_logical_devices, tf.raw_ops.CudnnRNNV3
     gpu = tf.config.LogicalDevice(name="/device:GPU:0", device_type="GPU")
     ATTEMPTS.clear()

@@ -18,11 +18,19 @@ from seqport.pipeline.cli import app
 
 ROOT = Path(seqport.__file__).parents[2]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined] - a group has them
-# fmt: off
 TARGETS = (
-    "setup", "export", "parity", "test", "test-large", "test-properties", "bench", "coverage", "lint", "clean", "help",
+    "setup",
+    "export",
+    "parity",
+    "test",
+    "test-large",
+    "test-properties",
+    "bench",
+    "coverage",
+    "lint",
+    "clean",
+    "help",
 )
-# fmt: on
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,7 @@ def test_every_make_target_is_in_the_documentation(name, pages):
 def test_make_help_lists_every_target():
     said = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     listed = dict(line.split(maxsplit=1) for line in said.splitlines())
-    assert set(listed) == {*TARGETS, "test-large"} and all(listed.values())
+    assert set(listed) == set(TARGETS) and all(listed.values())
 
 
 def test_ci_calls_the_targets_that_a_developer_does():

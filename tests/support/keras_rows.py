@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import keras
 import tensorflow as tf
-from keras import layers, ops
+from keras import ops
 
 from seqport.exporters import Input
 from support.keras_models import FEATURES, HIDDEN, IDS, LENGTHS, MASK, VOCABULARY, Row, X, functional
 
+layers: Any = keras.layers
 TAGS = Input("tags", ("batch", "seq"), "int64")
 TARGET = Input("y", ("batch", "out_seq"), "int64")
 DOCUMENTS = Input("documents", ("batch", "sentences", "words"), "int64")
@@ -23,7 +24,7 @@ def embedded(ids: Any, mask_zero: bool = True) -> Any:
     return layers.Embedding(VOCABULARY, FEATURES, mask_zero=mask_zero)(ids)
 
 
-class Scale(layers.Layer):
+class Scale(keras.layers.Layer):
     """A user's layer with a weight, which lets masks through."""
 
     def __init__(self, **options: Any) -> None:
@@ -37,7 +38,7 @@ class Scale(layers.Layer):
         return x * self.weight
 
 
-class NonZero(layers.Layer):
+class NonZero(keras.layers.Layer):
     """A user's layer that computes the mask."""
 
     def compute_mask(self, x: Any, previous: Any = None) -> Any:  # noqa: ARG002
@@ -47,7 +48,7 @@ class NonZero(layers.Layer):
         return x + 0.0
 
 
-class Tied(layers.Layer):
+class Tied(keras.layers.Layer):
     """Scores by the rows of an embedding."""
 
     def __init__(self, embedding: Any) -> None:
@@ -58,7 +59,7 @@ class Tied(layers.Layer):
         return ops.matmul(x, ops.transpose(self.embedding.embeddings))
 
 
-class MinimalCell(layers.Layer):
+class MinimalCell(keras.layers.Layer):
     """The cell that Keras's own documentation teaches to write."""
 
     def __init__(self, units: int) -> None:
@@ -70,7 +71,7 @@ class MinimalCell(layers.Layer):
         self.recurrent_kernel = self.add_weight(shape=(self.units, self.units), initializer="uniform")
 
     def call(self, inputs: Any, states: Any) -> Any:
-        output = ops.tanh(ops.matmul(inputs, self.kernel) + ops.matmul(states[0], self.recurrent_kernel))
+        output = ops.tanh(inputs @ self.kernel + states[0] @ self.recurrent_kernel)
         return output, [output]
 
 
@@ -215,7 +216,7 @@ _ACTIVATIONS: dict[str, Any] = {
     "celu": "celu",
     "layer": layers.LeakyReLU(0.1),
     "lambda": lambda x: ops.tanh(x),
-    "scaled-tanh": lambda x: 1.7159 * ops.tanh(x * 2 / 3),
+    "scaled-tanh": lambda x: 1.7159 * tf.tanh(x * 2 / 3),
     "partial": functools.partial(keras.activations.elu, alpha=0.7),
     "tensorflow": tf.nn.relu,
 }

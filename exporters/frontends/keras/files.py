@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqport.exporters.errors import ExportError
+from seqport.exporters.frontends.tensorflow.convert import quiet
 
 
 def load(path: Path) -> Any:
@@ -28,7 +29,8 @@ def load(path: Path) -> Any:
     name = "tf_keras" if legacy else "keras"
     library = importlib.import_module(name)
     try:
-        return library.models.load_model(str(path), compile=False, safe_mode=True)
+        with quiet():
+            return library.models.load_model(str(path), compile=False, safe_mode=True)
     except Exception as error:
         raise ExportError(f"{path} cannot be loaded by {name} {library.__version__}: {_reason(name, error)}") from error
 

@@ -33,6 +33,12 @@ TOKEN_PREFIX = "seqport:"
 _LARGEST = 1_900_000_000
 # tf2onnx writes opsets up to this one; the passes convert upwards from it.
 _NEWEST_OPSET = 18
+_REPLACE = "replace it in the model, or run it outside of the exported part"
+_ADVICE = {
+    "CudnnRNNV3": "the model was saved on a machine with a GPU: export the live model, or save it with use_cudnn=False",
+    "LookupTableFindV2": "look the ids up before the model, and pass them",
+    "StringToHashBucketFast": "hash before the model, and pass the ids",
+}
 # Colours and bold in messages that Keras writes for a terminal.
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -120,11 +126,12 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
             f"tf2onnx cannot translate the graph: {type(error).__name__}: {reason}. Remedy: save the model with "
             "control flow v2 (tf.compat.v1.enable_control_flow_v2), or write its loops as tf.nn.dynamic_rnn"
         ) from error
-    unknown = sorted({n.op_type for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, model)})
+    unknown = {n.op_type: n for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, model)}
     if unknown:
         raise ExportError(
-            f"tf2onnx cannot translate the TensorFlow operation {', '.join(unknown)}: "
-            "replace it in the model, or run it outside of the exported part"
+            f"tf2onnx cannot translate the TensorFlow operation {', '.join(sorted(unknown))}: "
+            f"{next((advice for op, advice in _ADVICE.items() if op in unknown), _REPLACE)} "
+            f"({', '.join(sorted(n.name or '' for n in unknown.values()))})"
         )
     take_branches(model)
     return model
