@@ -57,6 +57,14 @@ def _own_tanh() -> keras.Model:
     return functional(lambda x: layers.GRU(HIDDEN, activation=cast(Any, tanh), name="mine")(x), X)
 
 
+def _hashed() -> keras.Model:
+    def run(x: Any) -> Any:
+        ids = layers.Hashing(4, name="buckets")(layers.Lambda(lambda y: tf.cast(y[..., 0], tf.int64))(x))
+        return layers.GRU(HIDDEN)(layers.Embedding(4, FEATURES)(ids))
+
+    return functional(run, X)
+
+
 def _python(function: Any) -> keras.Model:
     return functional(lambda x: layers.GRU(HIDDEN)(Python(function)(x)), X)
 
@@ -69,6 +77,7 @@ CASES: dict[str, tuple[Callable[[], keras.Model], str]] = {
         lambda: _python(tf.py_function),
         "translate the TensorFlow operation EagerPyFunc: replace",
     ),
+    "a hash": (_hashed, r"operation StringToHashBucketFast: hash before the model, and pass the ids \(.*buckets"),
     "a numpy_function": (lambda: _python(tf.numpy_function), "translate the TensorFlow operation PyFunc: replace"),
 }
 
