@@ -74,7 +74,7 @@ def single_state(new: Expression, h: str) -> Cell:
             found = _gru(terms, state, z, h, size)
             if found is not None:
                 return found
-    raise NotLiftedError(f"its new state is {new}, which is no RNN, GRU or LSTM")
+    raise NotLiftedError(f"its new state is {new}, which is no RNN, GRU or LSTM{_clips(new)}")
 
 
 def _gru(terms: dict[Product, np.ndarray], state: Factor, z: Factor, h: str, size: int) -> Cell | None:
@@ -149,12 +149,12 @@ def two_states(new_h: Expression, new_c: Expression, h: str, c: str, c_next: str
     new_h, projection = _unprojected(new_h, size)
     output = _only_product(new_h)
     if output is None or new_c.dense or not close(new_c.const, 0):
-        raise NotLiftedError(f"its new states are {new_h} and {new_c}, which is no LSTM")
+        raise NotLiftedError(f"its new states are {new_h} and {new_c}, which is no LSTM{_clips(new_c, new_h)}")
     squash = next((f for f in output if f.kind == "act" and _is_leaf(f.argument, next_state)), None)
     o = next((f for f in output if f is not squash and f.kind == "act"), None)
     forget = [key for key in new_c.scaled if len(key) == 2 and cell_state in key]
     if squash is None or o is None or len(forget) != 1 or not close(new_c.scaled[forget[0]], 1):
-        raise NotLiftedError(f"its new states are {new_h} and {new_c}, which is no LSTM")
+        raise NotLiftedError(f"its new states are {new_h} and {new_c}, which is no LSTM{_clips(new_c, new_h)}")
     f = next((factor for factor in forget[0] if factor != cell_state), None)
     rest = {key: array for key, array in new_c.scaled.items() if key != forget[0]}
     if f is None or f.kind != "act":
@@ -223,6 +223,13 @@ def _lstm(gates: dict[str, Gate], squash: str, cell_state: Factor, next_state: F
         np.concatenate([gate.bias for gate in ordered]),
         peepholes=np.concatenate(peepholes) if any(p.any() for p in peepholes) else None,
     )
+
+
+def _clips(*states: Expression) -> str:
+    """What to add where a state is limited, as cell_clip and proj_clip do: ONNX's clip limits the gates' sums."""
+    alone = [product[0].name for state in states for product in state.scaled if len(product) == 1]
+    limited = any(name.startswith(("HardSigmoid:1.0:0.0", "Above:", "Below:")) for name in alone)
+    return ": it clips its state, which no recurrent operator of ONNX does" if limited else ""
 
 
 def _only_product(expression: Expression) -> Product | None:

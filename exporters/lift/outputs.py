@@ -133,12 +133,12 @@ class Outputs:
 
     def _masked(self, choice: Choice) -> Use | None:
         """A value that a step computes and blanks where it is masked, all layers by the same test."""
-        gates = {layer.gate for layer in self._plan.layers}
-        if (choice.old is None or is_zero(choice.old)) and len(gates) == 1 and None not in gates:
-            layer = self._plan.layers[0]
-            if gate_of(self._steps, choice, self._plan.index) == layer.gate:
-                return Use(layer, "masked", computed=choice.new)
-        return None
+        layer, *others = self._plan.layers
+        if (choice.old is not None and not is_zero(choice.old)) or any(other.gate != layer.gate for other in others):
+            return None
+        if layer.gate is None or gate_of(self._steps, choice, self._plan.index) != layer.gate:
+            return None
+        return Use(layer, "masked", computed=choice.new)
 
     def _same_echo(self, i: int, layer: Layer) -> bool:
         carried = self._plan.carried[i]
