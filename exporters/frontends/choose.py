@@ -52,6 +52,8 @@ def frontend_for(model: Any) -> Frontend:
     # A tf.function, and a ConcreteFunction.
     if hasattr(model, "get_concrete_function") or hasattr(model, "structured_input_signature"):
         return _tensorflow()
+    if _is_a(model, "tensorflow", "Module") and callable(model):
+        return _tensorflow()
     raise ExportError(
         f"cannot export {type(model).__module__}.{type(model).__qualname__}: expected a torch.nn.Module, a Keras or "
         "tf_keras model or the path of its file, a tf.function, a SavedModel folder or a frozen GraphDef (.pb)"

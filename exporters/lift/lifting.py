@@ -21,7 +21,7 @@ from seqport.exporters.lift.proof import prove
 from seqport.exporters.lift.reading import read_steps
 from seqport.exporters.lift.report import LeftAlone, Lifted, Report
 from seqport.exporters.lift.reversal import fold_reversals
-from seqport.exporters.lift.unrolled import lift_unrolled
+from seqport.exporters.lift.unrolled import lift_unrolled, steps_in_branches
 from seqport.exporters.lift.walk import Facts, body_of, name_apart
 from seqport.exporters.recurrent import DOMAIN, VERSION
 from seqport.exporters.serial import through_onnx
@@ -89,6 +89,7 @@ def lift_model(model: ir.Model, *, whole_length: bool = False, narrow: bool = Fa
             left.append(
                 LeftAlone(node.name or node.op_type, node.op_type, "it stands inside of another loop or branch")
             )
+    left += steps_in_branches(model.graph)
     more, stayed = lift_unrolled(model)
     backward = fold_reversals(model)
     lifted = [replace(item, direction="reverse") if item.layer in backward else item for item in (*lifted, *more)]

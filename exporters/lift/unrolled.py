@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from seqport.exporters.lift.algebra import leaf
 from seqport.exporters.lift.cells import Cell, single_state, two_states
-from seqport.exporters.lift.chains import SAME_ROW, Chain, find_chains, find_states
+from seqport.exporters.lift.chains import FEWEST, SAME_ROW, Chain, find_chains, find_states
 from seqport.exporters.lift.cuts import Cuts
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.evaluate import Evaluator
@@ -90,6 +90,21 @@ def lift_unrolled(model: ir.Model) -> tuple[list[Lifted], list[LeftAlone]]:
                 left[key] = LeftAlone(chain.products[0].name or "", "unrolled steps", str(error))
     alive = {output.name for node in model.graph for output in node.outputs}
     return lifted, [item for key, item in left.items() if key in alive]
+
+
+def steps_in_branches(graph: ir.Graph) -> list[LeftAlone]:
+    """Steps written out as branches, as TF 1's static_rnn does with lengths: Ifs that multiply by the same matrix."""
+    found: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        if node.op_type != "If":
+            continue
+        inner = [item for attr in node.attributes.values() for item in attr.as_graph().all_nodes()]
+        for weights in {item.inputs[1] for item in inner if item.op_type in ("MatMul", "Gemm")}:
+            if weights is not None:
+                found.setdefault(weights, []).append(node)
+    many = {nodes[0]: len(nodes) for nodes in found.values() if len(nodes) >= FEWEST}
+    reason = "stand in branches on the lengths, which no recurrent operator has: write them as tf.nn.dynamic_rnn"
+    return [LeftAlone(node.name or "", "unrolled steps", f"its {n} steps {reason}") for node, n in many.items()]
 
 
 def _key(chain: Chain) -> str:

@@ -23,9 +23,11 @@ def tidy(job: Job) -> None:
     model = job.model
     names = [value.name for value in model.graph.outputs]
     _make_contiguous(model.graph)
+    # In a branch an Identity may be what makes a value of the graph around it the branch's own.
+    branches = any(node.op_type == "If" for node in model.graph.all_nodes())
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.IdentityEliminationPass(),
+        *(() if branches else (common.IdentityEliminationPass(),)),
         common.RemoveUnusedNodesPass(),
         _InOrder(),  # of equal nodes and initializers the first is kept, with its name
         common.DeduplicateHashedInitializersPass(),

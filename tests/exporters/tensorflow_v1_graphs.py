@@ -79,6 +79,13 @@ def static(cell: Any) -> Graph:
     return feeds, [tf.stack(y, 1), *tf.nest.flatten(state)]
 
 
+def static_lengths() -> Graph:
+    feeds = inputs(seq=6)
+    steps = tf.unstack(feeds["x"], axis=1)
+    y, state = v1.nn.static_rnn(cells.GRUCell(HIDDEN), steps, sequence_length=feeds["lengths"], dtype=tf.float32)
+    return feeds, [tf.stack(y, 1), state]
+
+
 def hand_written() -> Graph:
     """A while_loop whose body has names that the graph has too."""
     feeds = inputs()
@@ -126,6 +133,7 @@ CASES = {
     "dropout": dropout,
     "static_lstm": lambda: static(cells.BasicLSTMCell(HIDDEN)),
     "static_stack": lambda: static(cells.MultiRNNCell([cells.GRUCell(HIDDEN), cells.BasicLSTMCell(HIDDEN)])),
+    "static_lengths": static_lengths,
     "hand_written": hand_written,
     "doubles": doubles,
 }

@@ -123,8 +123,8 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ExportError(
-            f"tf2onnx cannot translate the graph: {type(error).__name__}: {reason}. Remedy: save the model with "
-            "control flow v2 (tf.compat.v1.enable_control_flow_v2), or write its loops as tf.nn.dynamic_rnn"
+            f"tf2onnx cannot translate the graph: {type(error).__name__}: {reason}. Remedy: write its loops "
+            "as tf.nn.dynamic_rnn, or save it with the other control flow (tf.compat.v1.enable_control_flow_v2)"
         ) from error
     unknown = {n.op_type: n for n in model.graph.all_nodes() if n.domain == "" and not _is_standard(n, model)}
     if unknown:

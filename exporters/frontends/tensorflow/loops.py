@@ -17,7 +17,7 @@ _REMEDY = "write it with the framework's RNN, GRU or LSTM, or export the live Ke
 
 def lift_loops(graph: ir.Model, refusals: list[Refusal]) -> list[str]:
     """Lift what can be lifted, let `refusals` say why the rest stays, and note what is computed otherwise."""
-    if not refusals and not any(node.op_type in ("Loop", "Scan", "MatMul", "Gemm") for node in graph.graph):
+    if not refusals and not any(node.op_type in ("Loop", "Scan", "If", "MatMul", "Gemm") for node in graph.graph):
         return []
     double = _carries_double(graph)
     report = lift_model(graph, whole_length=True, narrow=True)
@@ -25,8 +25,13 @@ def lift_loops(graph: ir.Model, refusals: list[Refusal]) -> list[str]:
     kept = [_explained(refusal, left) for refusal in refusals]
     named = [item for item in left if not any(_is_of(refusal, item) for refusal in refusals)]
     refusals[:] = [refusal for refusal in kept if refusal is not None]
-    refusals += [Refusal(item.node, f"is a {item.source} that stayed: {item.reason}", _REMEDY) for item in named]
+    refusals += [Refusal(item.node, _stayed(item), _REMEDY) for item in named]
     return ["loops in float64 computed in float32"] if double and report.lifted else []
+
+
+def _stayed(item: LeftAlone) -> str:
+    kind = f"has {item.source}" if item.source == "unrolled steps" else f"is a {item.source}"
+    return f"{kind} that stayed: {item.reason}"
 
 
 def _carries_double(graph: ir.Model) -> bool:

@@ -13,7 +13,8 @@ def names_apart(graph_def: Any) -> Any:
     """The graph, every operation inside of its functions named after the function."""
     scopes: set[str] = set()
     for function in graph_def.library.function:
-        scope = function.signature.name.lstrip("_")  # an operation's name may not begin with one
+        # No operation of a graph begins with an underscore.
+        scope = f"in_{function.signature.name.lstrip('_')}"
         while scope in scopes:
             scope += "_"
         scopes.add(scope)

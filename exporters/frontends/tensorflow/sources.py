@@ -47,7 +47,10 @@ def source_of(model: Any) -> Source:
         return _saved_model(path) if path.is_dir() else _graph_def(path)
     if hasattr(model, "structured_input_signature"):
         return _concrete(model, "concrete function")
-    return Source("function", _signature(getattr(model, "input_signature", None)), lambda a: _spread(model, a))
+    if hasattr(model, "get_concrete_function"):
+        return Source("function", _signature(getattr(model, "input_signature", None)), lambda a: _spread(model, a))
+    known = getattr(vars(type(model)).get("__call__"), "input_signature", None)  # where it is a tf.function
+    return Source("Module", _signature(known), lambda a: _spread(model, a))
 
 
 def _spread(function: Any, arrangement: Arrangement) -> Run:
