@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from seqport.exporters.lift.cells import Cell
-from seqport.exporters.lift.chains import Chain
+from seqport.exporters.lift.chains import FEWEST, Chain
 from seqport.exporters.lift.emit import replace as move_readers
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.neutral import neutral
@@ -88,8 +88,7 @@ def emit(model: ir.Model, row: Row, facts: Facts) -> Lifted:
         if value in users:
             at = chain.count - 1 - step if row.reverse else step
             one = build.op("Slice", y, *(build.const([at + i]) for i in (0, 1)))
-            # A layer above may read the last h as one step of y too; what the graph gives out is the final state.
-            _move(build, facts, before, value, one, outputs=value is not chain.h[-1])
+            _move(build, facts, before, value, one, last=value is chain.h[-1])
     for value, final in zip((chain.h[-1], *chain.c[-1:]), (h_T, c_T), strict=False):
         if value in users:
             _move(build, facts, before, value, final)
@@ -112,18 +111,28 @@ def _row(build: Builder, facts: Facts, value: ir.Value) -> ir.Value:
     raise NotLiftedError(f"its state has the shape {shape}, where [batch, num_hidden_units] was expected")
 
 
-def _move(
-    build: Builder, facts: Facts, node: ir.Node, value: ir.Value, found: ir.Value, *, outputs: bool = True
-) -> None:
-    """Give a value's readers, or only those that are nodes, another one, [1, batch, H], in the value's own rank."""
+def _move(build: Builder, facts: Facts, node: ir.Node, value: ir.Value, found: ir.Value, *, last: bool = False) -> None:
+    """Give a value's readers another one, [1, batch, H], in the value's own rank.
+
+    Of the last h only the steps of a layer above, for which it is one step of y too; others read the final state.
+    """
     shape = facts.shape(value)
     if shape is None or len(shape) == 2:
         found = build.op("Squeeze", found, build.const([0], name="axes"))
-    if outputs:
+    if not last:
         move_readers(node, value, found)
-    else:
-        for use in list(value.uses()):
+        return
+    for use in list(value.uses()):
+        if _is_step(use.node):
             use.node.replace_input_with(use.idx, found)
+
+
+def _is_step(node: ir.Node) -> bool:
+    """Whether a node is, or leads to, a product with a matrix that other steps take too."""
+    if node.op_type in ("MatMul", "Gemm"):
+        weights = node.inputs[1]
+        return weights is not None and len(weights.uses()) >= FEWEST
+    return node.op_type == "Concat" and any(_is_step(user) for user in node.outputs[0].consumers())
 
 
 def _replace_stacks(build: Builder, chain: Chain, y: ir.Value, node: ir.Node, *, reverse: bool) -> None:
