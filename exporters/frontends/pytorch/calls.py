@@ -6,12 +6,11 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch import _tensor as torch_tensor
-from torch._export import non_strict_utils
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -23,8 +22,8 @@ _SAME_VALUES = frozenset(
     {Tensor.cpu, Tensor.to, Tensor.long, Tensor.int, Tensor.detach, Tensor.clone, Tensor.contiguous, Tensor.type}
     | {torch.clone, torch.detach, torch.as_tensor}
 )
-# Files between a user's line and a form below.
-_BETWEEN = frozenset({__file__, torch_tensor.__file__, torch.overrides.__file__, non_strict_utils.__file__})
+# Where the files between a user's line and a form below are.
+_BETWEEN = (__file__, str(Path(torch.__file__).parent))
 _MAXIMA = frozenset({Tensor.max, torch.max, Tensor.amax, torch.amax})
 
 
@@ -87,7 +86,7 @@ def _one_hot(_: DataSizes, tensor: Tensor, num_classes: Any = -1) -> Any:
 def _bool(_: DataSizes, tensor: Tensor) -> Any:  # noqa: ARG001
     """`assert lengths.max() <= x.size(1)`, which no graph can keep: it is taken to hold."""
     frame = sys._getframe()
-    while frame is not None and frame.f_code.co_filename in _BETWEEN:
+    while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
         frame = frame.f_back
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno) if frame is not None else ""
     return True if line.lstrip().startswith("assert ") else NotImplemented
