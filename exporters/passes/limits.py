@@ -32,7 +32,10 @@ def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: boo
     usual = draws.sizes(_FULL, scale)
     bounds = job.capture.bounds
     found: Limits = {}
-    for axis in list(usual)[1:] + [axis for axis in list(usual)[:1] if axis in bounds]:
+    rows = next(iter(usual), None)
+    for axis in usual:
+        if axis not in bounds and (axis == rows or not (short or long)):
+            continue
 
         def takes(size: int, axis: str = axis) -> bool:
             try:
