@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,8 @@ class Capture:
         bounds: dynamic axes up to whose size, given here, the trace holds: beyond it the model refuses, or is another.
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
+        elsewhere: captures the same model with the fixed axes at other sizes; None where nothing was fixed.
+        turning_points: sizes at which the model's own code may do otherwise than it did at the traced ones.
     """
 
     model: ir.Model
@@ -39,6 +41,8 @@ class Capture:
     reference: Callable[..., dict[str, np.ndarray]]
     refusals: list[Refusal] = field(default_factory=list)
     padding_values: dict[str, float] = field(default_factory=dict)
+    elsewhere: Callable[[], Capture] | None = None
+    turning_points: Sequence[int] = ()
     fixed_axes: dict[str, int] = field(default_factory=dict)
     bounds: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

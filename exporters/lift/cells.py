@@ -20,6 +20,9 @@ from seqport.exporters.lift.algebra import Expression, Factor, Product, close, l
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.preactivation import Gate, gate_of, plain, stacked_inputs
 
+# sigmoid(_OPEN) is 1 in float32.
+_OPEN = 40.0
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -117,6 +120,8 @@ def _with_candidate(update: Gate, n: Factor, state: Factor, h: str, size: int) -
         if part is None or set(part.dense) != {whole} or part.scaled or rest:
             raise NotLiftedError("its reset gate multiplies more than the recurrent product")
         R_n, b_hn, reset_after = part.dense[whole], candidate.scaled.get((reset,), np.zeros(size)), True
+    elif not candidate.scaled and not candidate.dense:
+        return _without_reset(update, candidate, size)
     else:
         raise NotLiftedError("its reset gate stands where no GRU of ONNX has it")
     if reset.kind != "act":
@@ -135,6 +140,23 @@ def _with_candidate(update: Gate, n: Factor, state: Factor, h: str, size: int) -
         np.concatenate([gate.bias for gate in gates]),
         b_hh,
         reset_after,
+    )
+
+
+def _without_reset(update: Gate, candidate: Gate, size: int) -> Cell:
+    """A GRU whose reset gate is always open: its bias alone makes the sigmoid 1, exactly in float32."""
+    if update.activation != "Sigmoid":
+        raise NotLiftedError(f"it has no reset gate, and its update gate's activation is {update.activation}")
+    closed = {name: np.zeros_like(matrix) for name, matrix in update.inputs.items()}
+    r = Gate("Sigmoid", closed, np.zeros((size, size)), np.full(size, _OPEN), {}, {})
+    gates = [update, r, candidate]
+    return Cell(
+        "gru",
+        size,
+        (update.activation, candidate.activation),
+        stacked_inputs(gates),
+        np.concatenate([gate.h.T for gate in gates]),
+        np.concatenate([gate.bias for gate in gates]),
     )
 
 

@@ -37,7 +37,20 @@ _SCALED = tuple(sizes.axes for sizes in MEASURED)
 # for a trace that took the larger of two for granted.
 FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False), Sizes((12, 11, 9, 3), 0, False))
 # Far beyond every other size, for what only shows there: a loop that stops early, the last fifty steps of many.
-LONG = Sizes((2, 307, 311, 313), 0, True)
+LONG = 307
+
+
+def far(turning_points: Sequence[int], *, first: bool) -> Sizes:
+    """Sizes beyond every other, and beyond those at which a model's own code may do otherwise.
+
+    Args:
+        turning_points: such sizes.
+        first: the first axis is one that a loop runs over; usually it is the batch.
+    """
+    largest = max([LONG, *(n + 1 for n in turning_points)])
+    return Sizes((largest, 2, 3, 5) if first else (2, largest, largest + 4, largest + 6), 0, True)
+
+
 # A model may need more steps than that (a convolution over time): then all sizes grow.
 SCALES = (1, 8)
 # Operators behind which ids are the same ids.

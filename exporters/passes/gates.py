@@ -1,4 +1,7 @@
-"""A state that a mask holds: `where(m, new, old)`, or `m * new + (1 - m) * old`, as loops over time write it."""
+"""A state that a mask holds, as loops over time write it.
+
+`where(m, new, old)`, `m * new + (1 - m) * old`, or `old + m * (new - old)`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,20 @@ def gate_behind(value: ir.Value, is_fresh: Callable[[ir.Value], bool]) -> Gate |
             if is_fresh(no):
                 return Gate(value, condition, no, yes, inverted=True)
     if node.op_type == "Add":
-        return _blend(value, node, is_fresh)
+        return _blend(value, node, is_fresh) or _moved(value, node, is_fresh)
+    return None
+
+
+def _moved(value: ir.Value, node: ir.Node, is_fresh: Callable[[ir.Value], bool]) -> Gate | None:
+    """`held + m * (fresh - held)`, the operands in any order."""
+    for held, product in (node.inputs, node.inputs[::-1]):
+        for change, weight in [] if (pair := _factors(product)) is None else (pair, pair[::-1]):
+            step = change.producer()
+            if held is None or step is None or step.op_type != "Sub" or step.inputs[1] is not held:
+                continue
+            fresh = step.inputs[0]
+            if fresh is not None and is_fresh(fresh):
+                return Gate(value, weight, fresh, held, inverted=False)
     return None
 
 

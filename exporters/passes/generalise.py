@@ -1,11 +1,15 @@
 """The traced number of steps, taken out of a graph that was unrolled at it.
 
 Needs: a graph whose loops are rolled back, and the axes that the trace fixed, with sizes that nothing else in the graph
-has. Guarantees: constants of that size (limits of ranges, sizes in shapes) are read off the input instead. What
-else depends on it, the probe finds at other sizes.
+has. Guarantees: constants of that size (limits of ranges, sizes in shapes) are read off the input instead. Whether a
+number in arithmetic on data is that size or the user's own, the same model traced at another size tells. What else
+depends on it, the probe finds at other sizes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -22,18 +26,107 @@ _SIZES: dict[str, tuple[int, ...] | None] = {
 }
 
 
+# Operators in which a number may be a size that the module computed with.
+_ARITHMETIC = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Clip",
+        "Min",
+        "Max",
+        "Pow",
+        "Equal",
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+    }
+)
 _LARGEST_RANK = 8
 
 
 def generalise(job: Job) -> None:
     """Replace the sizes of axes that the trace fixed."""
     for axis, size in job.capture.fixed_axes.items():
-        source = _source(job, axis)
+        source = source_of(job, axis)
         if source is not None:
             _replace(job.model.graph, size, *source)
 
 
-def _source(job: Job, axis: str) -> tuple[ir.Value, int] | None:
+@dataclass(frozen=True)
+class Number:
+    """A constant that may be a size: of which node's which input, and what it would be."""
+
+    node: ir.Node
+    index: int
+    axis: str
+    form: str
+
+
+# What a module may make of a size before it computes with it.
+_FORMS: dict[str, Callable[[int], float]] = {
+    "the size": lambda n: n,
+    "one less": lambda n: n - 1,
+    "one more": lambda n: n + 1,
+    "its inverse": lambda n: 1 / n,
+}
+
+
+def sizes_in_arithmetic(job: Job) -> list[Number]:
+    """Constants of a single element that may come from the size of a fixed axis."""
+    found = []
+    for node in job.model.graph:
+        for index, value in enumerate(node.inputs):
+            array = constant(value)
+            if array is None or array.size != 1 or array.dtype.kind not in "if" or node.op_type not in _ARITHMETIC:
+                continue
+            number = array.reshape(-1)[0]
+            for axis, size in job.capture.fixed_axes.items():
+                forms = [
+                    name
+                    for name, of in _FORMS.items()
+                    if number == array.dtype.type(of(size)) and (array.dtype.kind == "f" or number == of(size))
+                ]
+                found += [Number(node, index, axis, name) for name in forms]
+    return found
+
+
+def generalise_arithmetic(job: Job, other: Job, numbers: Sequence[Number]) -> None:
+    """Replace those numbers that are another size's in a trace at other sizes.
+
+    Args:
+        job: rolled.
+        other: the same model, rolled after a trace with other sizes.
+        numbers: of the job's graph.
+    """
+    nodes, others = list(job.model.graph), list(other.model.graph)
+    if [node.op_type for node in nodes] != [node.op_type for node in others]:
+        return  # the probe judges
+    twin = dict(zip(nodes, others, strict=True))
+    for number in numbers:
+        array, again = (constant(node.inputs[number.index]) for node in (number.node, twin[number.node]))
+        expected = _FORMS[number.form](other.capture.fixed_axes[number.axis])
+        source = source_of(job, number.axis)
+        if array is None or again is None or source is None or again.reshape(-1)[0] != again.dtype.type(expected):
+            continue
+        _read_off(number, array, *source)
+    job.model.graph.sort()
+
+
+def _read_off(number: Number, like: np.ndarray, source: ir.Value, position: int) -> None:
+    build = Builder(number.node, source.name or "input")
+    size = build.op("Shape", source, start=position, end=position + 1)
+    if number.form in ("one less", "one more"):
+        size = build.op("Add", size, build.const([1 if number.form == "one more" else -1]))
+    size = build.op("Cast", size, to=ir.DataType.from_numpy(like.dtype))
+    if number.form == "its inverse":
+        size = build.op("Reciprocal", size)
+    number.node.replace_input_with(number.index, size if like.ndim else build.op("Squeeze", size))
+
+
+def source_of(job: Job, axis: str) -> tuple[ir.Value, int] | None:
     """An input that has the axis, and at which position."""
     for value, item in zip(job.model.graph.inputs, job.capture.inputs, strict=True):
         for position, name in item.dynamic_axes.items():

@@ -22,6 +22,7 @@ class Job:
         padded_outputs: layer → what stands at its padded steps, filled by the lowering.
         refusals: every contract break found so far.
         precision: what another precision than the model's own costs, where one was asked for.
+        soft_masks: layer → a mask of floats that holds its state, taken for zeros and ones.
         description: filled last.
     """
 
@@ -31,6 +32,7 @@ class Job:
     padded_outputs: dict[str, str] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     precision: PrecisionInfo | None = None
+    soft_masks: dict[str, str] = field(default_factory=dict)
     description: Description | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seqport.exporters.errors import Refusal
-from seqport.exporters.passes.draws import LONG, MEASURED, Draws
+from seqport.exporters.passes.draws import MEASURED, Draws, far
 from seqport.exporters.passes.job import Job
 
 # Axis → the smallest and the largest size; None where there is no largest.
@@ -60,7 +60,7 @@ def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], *, l
             job.refusals.append(_one_side(axis, bound))
             return None
         return bound if takes(bound) else _last(usual, bound, takes)
-    beyond = max(LONG.axes)
+    beyond = max(far(job.capture.turning_points, first=False).axes)
     return _last(usual, beyond, takes) if long and beyond > usual and not takes(beyond) else None
 
 

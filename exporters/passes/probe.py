@@ -18,11 +18,12 @@ import onnxruntime as ort
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.draws import FURTHER, LONG, MEASURED, Draws, Roles, Sizes, id_bounds, tries
+from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, far, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.limits import Limits, measured_limits
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.exporters.serial import session_of
+from seqport.exporters.signature import axis_names
 from seqport.runtime.artifact import TensorInfo
 
 # Float32 runtimes differ by rounding; a lost length, a swapped gate or a baked state differ by far more. Half
@@ -78,8 +79,9 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     if runs[0].expected is not None:
         _check_repeats(job, runs[0])
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    long = far(job.capture.turning_points, first=axis_names(job.capture.inputs)[:1] == list(job.capture.fixed_axes)[:1])
     refused = set()
-    for sizes in FURTHER + ((LONG,) if job.capture.convention == "pytorch" else ()):
+    for sizes in FURTHER + ((long,) if job.capture.convention == "pytorch" else ()):
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
             if not _exploded(further, runs[0]):
@@ -90,7 +92,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
             job.refusals.append(_unrunnable(draws.sizes(sizes, scale), further))
     limits: Limits = {}
     if runs[0].expected is not None:
-        limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=LONG in refused)
+        limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
         runs += _at_limits(job, session, draws, limits, scale, kind)
     for run in runs:
         _compare(job, run)
@@ -248,6 +250,8 @@ def _compare(job: Job, run: Run) -> None:
     for name, expected in (run.expected or {}).items():
         gap = difference(run.outputs[name], expected)
         if gap > _tolerance(job, expected):
+            job.refusals += [_soft(layer, mask) for layer, mask in job.soft_masks.items()]
+            job.soft_masks.clear()
             job.refusals.append(
                 Refusal(
                     f"output {name!r}",
@@ -255,6 +259,15 @@ def _compare(job: Job, run: Run) -> None:
                     "forward does something in Python that the trace froze, such as a branch on a size",
                 )
             )
+
+
+def _soft(layer: str, mask: str) -> Refusal:
+    return Refusal(
+        layer,
+        f"is held by {mask!r}, numbers that need not be 0 and 1, which a native node takes for a mask",
+        f"declare {mask!r} as bool and convert it in forward (mask.float()), or give example={{{mask!r}: ...}} of "
+        "zeros and ones",
+    )
 
 
 def _unrunnable(sizes: dict[str, int], refused: _Refused) -> Refusal:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from seqport.exporters import Input
+from support import torch_hand, torch_loops, torch_many_cells
 from support.torch_models import (
     FEATURES,
     HIDDEN,
@@ -294,4 +295,6 @@ def rows() -> list[Row]:
         wrapped("packed-only", packed_only, (X, LENGTHS), {}),
         wrapped("unbatched", unbatched, (Input("x", ("seq", FEATURES)),), gru_head),
     ]
+    for kind, module in (("loop", torch_loops), ("cells", torch_many_cells), ("hand", torch_hand)):
+        found += [wrapped(f"{kind}-{name}", *loop) for name, loop in module.LOOPS.items()]
     return found

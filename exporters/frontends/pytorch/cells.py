@@ -17,10 +17,10 @@ _CELLS = {nn.RNNCell: ("rnn", "h"), nn.GRUCell: ("gru", "rzn"), nn.LSTMCell: ("l
 def cell_forward(self: nn.RNNCellBase, input: Tensor, hx: Any = None) -> Any:
     """`forward` of the three cells while tracing; same arguments, same results."""
     kind, gates = next(value for cell, value in _CELLS.items() if isinstance(self, cell))
-    unbatched = input.dim() == 1
-    states: list[Any] = list(hx) if isinstance(hx, (tuple, list)) else [hx]
-    if unbatched:
-        input, states = input.unsqueeze(0), [None if s is None else s.unsqueeze(0) for s in states]
+    if hx is None:
+        zeros = input.new_zeros(*input.shape[:-1], self.hidden_size)
+        hx = (zeros, zeros)[: num_states(kind)]
+    states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
     call = RecurrentCall(
         layer=getattr(self, "_seqport_name", type(self).__name__),
         cell=kind,
@@ -33,13 +33,7 @@ def cell_forward(self: nn.RNNCellBase, input: Tensor, hx: Any = None) -> Any:
         [input, *(*states, None)[:2], self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh],
         call.attributes(),
         dtypes=[input.dtype] * 2,
-        shapes=[(input.shape[0], self.hidden_size)] * 2,
+        shapes=[(*input.shape[:-1], self.hidden_size)] * 2,
         version=VERSION,
     )
-    results = [state.squeeze(0) if unbatched else state for state in outputs[: num_states(kind)]]
-    return tuple(results) if kind == "lstm" else results[0]
-
-
-def has_cells(model: nn.Module) -> bool:
-    """Whether the module may run a cell in a loop of its own."""
-    return any(isinstance(module, nn.RNNCellBase) for module in model.modules())
+    return tuple(outputs[:2]) if kind == "lstm" else outputs[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,12 +11,14 @@ from torch import nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from seqport.exporters.arrangement import Arrangement
+from seqport.exporters.errors import ExportError, RefusedError
 from seqport.exporters.frontends.pytorch.arguments import arrangements
-from seqport.exporters.frontends.pytorch.cells import has_cells
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.flat import Flat
+from seqport.exporters.frontends.pytorch.guards import require_unbounded, traced_symbols, unsolved_steps
+from seqport.exporters.frontends.pytorch.loops import may_loop
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
-from seqport.exporters.frontends.pytorch.reasons import explained, fixed_axis
+from seqport.exporters.frontends.pytorch.reasons import explained
 from seqport.exporters.signature import Input, axis_names
 
 # Sizes of the dynamic axes while tracing. Values never matter (the tensors are fake), but a size of 1
@@ -47,6 +49,7 @@ class Program:
         outputs: the names of its outputs, from its structure.
         fixed: declared dynamic axes that the trace made constants: axis → the traced size.
         bounds: declared dynamic axes for which the trace holds up to a size: axis → that size.
+        loops: declared dynamic axes that a number of steps follows from, though they are no constants.
     """
 
     exported: torch.export.ExportedProgram
@@ -54,61 +57,140 @@ class Program:
     outputs: list[str]
     fixed: dict[str, int]
     bounds: dict[str, int]
+    loops: frozenset[str]
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether the program holds for the traced size of some axis alone, as a loop over it does."""
+        return bool(self.fixed or self.loops)
 
 
 def traced(model: nn.Module, arrangement: Arrangement) -> Program:
-    """Trace a module.
+    """Trace a module; one whose loops unroll, at few steps.
 
     Raises:
         InputsError: forward takes other inputs, or returns what is no tensor.
-        RefusedError: a recurrent layer is used in a way that has no native form, or an axis became a constant.
+        RefusedError: a recurrent layer is used in a way that has no native form, or a loop takes so many steps at most.
         ExportError: PyTorch cannot trace the module.
     """
+    found: Program | None = None
+    failure: ExportError | None = None
+    guess = may_loop(model)
+    for few in (guess, not guess):
+        if found is not None and not few:
+            break
+        try:
+            found = _best(model, arrangement, few=few)
+        except RefusedError:
+            raise
+        except ExportError as error:
+            failure = failure or error
+            continue
+        if few or not found.unrolled:
+            break
+    if found is not None:
+        return found
+    assert failure is not None
+    raise failure
+
+
+def traced_elsewhere(model: nn.Module, arrangement: Arrangement) -> Program:
+    """Trace a module whose loops unroll once more, with other sizes of the axes.
+
+    Raises:
+        ExportError: PyTorch cannot trace the module there.
+    """
+    return _best(model, arrangement, few=True, skip=1)
+
+
+def _best(
+    model: nn.Module, arrangement: Arrangement, *, few: bool, skip: int = 0, static: Collection[str] = ()
+) -> Program:
+    """The trace of the first way that fixes no axis, else of the first way that traces."""
+    sizes = _sizes(model, arrangement.inputs, few=few, skip=skip)
     failure: Exception | None = None
-    cells = has_cells(model)
+    unrolled: Program | None = None
     for candidate in arrangements(model, arrangement):
-        for way in _WAYS[:2] if cells else _WAYS:
+        for way in _WAYS:
+            if unrolled is not None and way.sizes_as_inputs:
+                break
             try:
-                program = _traced(model, candidate, way, cells)
+                program = _traced(model, candidate, way, sizes, static)
             except Exception as error:
                 failure = failure or error
                 continue
-            if not program.fixed or cells:
+            if not program.unrolled:
                 return program
-            failure = failure or fixed_axis(program.fixed, arrangement.inputs)
-    assert failure is not None
-    raise explained(failure, arrangement.inputs) from failure
+            unrolled = unrolled or program
+        if unrolled is not None:
+            break
+    if unrolled is None:
+        assert failure is not None
+        raise explained(failure, arrangement.inputs) from failure
+    if few:
+        require_unbounded(unrolled.exported, _symbols(unrolled.exported, sizes))
+        if more := unrolled.loops - set(static):  # half as many steps as an axis has, say: known if the axis is
+            return _best(model, arrangement, few=True, skip=skip, static={*static, *more})
+    return unrolled
 
 
-def _traced(model: nn.Module, arrangement: Arrangement, way: _Way, cells: bool) -> Program:
+def _traced(
+    model: nn.Module, arrangement: Arrangement, way: _Way, sizes: Mapping[str, int], static: Collection[str]
+) -> Program:
     inputs = arrangement.inputs
-    found = _traced_sizes(model, inputs) if cells else _sizes(inputs)
-    example = [torch.zeros(i.shape(found), dtype=getattr(torch, i.dtype), device=device_of(model)) for i in inputs]
-    sizes = DataSizes(as_inputs=way.sizes_as_inputs)
-    added = sizes.examples()
-    shapes = [dict.fromkeys(item.dynamic_axes, torch.export.Dim.AUTO) for item in inputs]
-    flat = Flat(model, arrangement, sizes)
-    with recurrent_layers_whole(model, sizes, symbolic_int=way.symbolic_int):
+    example = [
+        torch.zeros(i.shape(dict(sizes)), dtype=getattr(torch, i.dtype), device=device_of(model)) for i in inputs
+    ]
+    data_sizes = DataSizes(as_inputs=way.sizes_as_inputs)
+    added = data_sizes.examples()
+    kinds = {name: torch.export.Dim.STATIC if name in static else torch.export.Dim.AUTO for name in sizes}
+    shapes = [{at: kinds[name] for at, name in item.dynamic_axes.items()} for item in inputs]
+    flat = Flat(model, arrangement, data_sizes)
+    with recurrent_layers_whole(model, data_sizes, symbolic_int=way.symbolic_int):
         exported = torch.export.export(
             flat,
             (*example, *added),
             dynamic_shapes=((*shapes, *({0: torch.export.Dim.AUTO} for _ in added)),),
             strict=False,
         )
-    return Program(exported, arrangement, flat.output_names, *_axes(exported, inputs))
+    _require_open(exported, len(inputs))
+    symbols = _symbols(exported, sizes)
+    loops = frozenset(symbols[symbol] for symbol in unsolved_steps(exported) if symbol in symbols)
+    return Program(exported, arrangement, flat.output_names, *_axes(exported, inputs), loops)
 
 
-def _sizes(inputs: Sequence[Input]) -> dict[str, int]:
-    return {name: _FIRST_SIZE + 4 * i for i, name in enumerate(axis_names(inputs))}
+def _require_open(exported: torch.export.ExportedProgram, count: int) -> None:
+    """Refuse a trace that made a constant of a size that was an input: a loop up to it was unrolled.
+
+    Raises:
+        ExportError: it did.
+    """
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder"}
+    for name in exported.graph_signature.user_inputs[count:]:
+        value = values[str(name)]
+        if isinstance(value, torch.Tensor) and is_concrete_int(value.shape[0]):
+            raise ExportError("a size that depends on values became a constant while it was traced")
 
 
-def _traced_sizes(model: nn.Module, inputs: Sequence[Input]) -> dict[str, int]:
-    """A size for every dynamic axis where loops will unroll: small ones that no weight has."""
+def _symbols(exported: torch.export.ExportedProgram, sizes: Mapping[str, int]) -> dict[Any, str]:
+    """The axis behind each of the tracer's symbols, known by its size."""
+    names = {size: name for name, size in sizes.items()}
+    return {symbol: names[size] for symbol, size in traced_symbols(exported).items() if size in names}
+
+
+def _sizes(model: nn.Module, inputs: Sequence[Input], *, few: bool, skip: int = 0) -> dict[str, int]:
+    """A size for every dynamic axis; where loops will unroll, small ones that no weight has.
+
+    The last axis of the last input gets the smallest: batches come first, and nobody loops over those.
+    """
+    names = axis_names(inputs)
+    if not few:
+        return {name: _FIRST_SIZE + 4 * i for i, name in enumerate(names)}
     taken = {size for p in model.parameters() for size in p.shape} | {
         a for i in inputs for a in i.axes if isinstance(a, int)
     }
     free = [size for size in _PRIMES if size not in taken]
-    return dict(zip(axis_names(inputs), free, strict=False))
+    return dict(zip(reversed(names), free[skip:], strict=False))
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from seqport.exporters.errors import ExportError, InputsError, RefusedError, refusal_behind
+from seqport.exporters.errors import ExportError, InputsError, refusal_behind
 from seqport.exporters.signature import Input
 
 _OURS = Path(__file__).resolve().parents[2]
@@ -25,21 +25,9 @@ def explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
     return ExportError(
         f"PyTorch cannot trace the module: {type(error).__name__}: {reason}{_place(error)}. "
         "Remedy: keep forward free of Python values taken from tensors (.item(), .tolist(), int(...), "
-        "if on a tensor, a loop over lengths), or run those parts outside the exported module"
-    )
-
-
-def fixed_axis(axes: Mapping[str, int], inputs: Sequence[Input]) -> RefusedError:
-    """The refusal of a trace that made a dynamic axis a constant."""
-    axis = next(iter(axes))
-    name = next(item.name for item in inputs if axis in item.axes)
-    return RefusedError(
-        "the model",
-        f"fixes axis {axis!r} of input {name!r} while it is traced (a Python loop over it does: over time steps, "
-        "rows or lengths)",
-        "use nn.RNN, nn.GRU or nn.LSTM for a loop over time, and tensors for a loop over rows "
-        "(torch.arange(x.size(1)) < lengths[:, None] for a mask, y[torch.arange(y.size(0)), lengths - 1] for the last "
-        f"steps), or declare the axis with its fixed size instead of {axis!r}",
+        "if on a tensor, a loop over lengths), or run those parts outside the exported module; a loop until "
+        "lengths.max() runs over range(x.size(1)) instead and keeps its states with "
+        "torch.where((t < lengths)[:, None], new, old)"
     )
 
 

@@ -22,7 +22,8 @@ from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
-from seqport.exporters.frontends.pytorch.program import device_of, traced
+from seqport.exporters.frontends.pytorch.loops import numbers_in
+from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
 from seqport.exporters.signature import Input
@@ -54,8 +55,23 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         model = _in_float32(model, inputs)
     with untouched(model), _quiet(), autocast_off() as cast:
         program = traced(model, arrangement)
-        names = chosen_outputs(program.outputs, outputs, inputs)
-        graph = _translate(program.exported, folded=not program.fixed)
+        capture = _capture(model, program, inputs, outputs)
+    capture.notes = notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))]
+    if program.fixed:
+        capture.turning_points = numbers_in(model)
+        capture.elsewhere = lambda: _elsewhere(model, program.arrangement, outputs)
+    return capture
+
+
+def _elsewhere(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | None) -> Capture:
+    """The model traced once more, with other sizes of the axes that a loop fixes."""
+    with untouched(model), _quiet(), autocast_off():
+        return _capture(model, traced_elsewhere(model, arrangement), arrangement.inputs, outputs)
+
+
+def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], outputs: Sequence[str] | None) -> Capture:
+    names = chosen_outputs(program.outputs, outputs, inputs)
+    graph = _translate(program.exported, folded=not program.fixed)
     _own_names(graph.graph)
     compute_sizes(graph.graph, len(inputs), len(names))
     name_interface(graph.graph, inputs, names)
@@ -67,7 +83,6 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         reference=lambda arrays, again=False: _run(model, program.arrangement, names, arrays, again),
         fixed_axes=program.fixed,
         bounds=program.bounds,
-        notes=notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))],
     )
 
 

@@ -1,0 +1,97 @@
+"""What a trace took for granted about sizes: the tracer's own list of it.
+
+Needs: a traced program. Guarantees: a size that holds up to a bound only is refused with that bound, and a loop whose
+number of steps follows from an axis by more than a difference (half of it, say) is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sympy
+import torch
+
+from seqport.exporters.errors import RefusedError
+
+# Sizes that no bound of a module's own reaches, but every number of the tracer's does.
+_FAR = 10**6
+
+
+def unsolved_steps(program: torch.export.ExportedProgram) -> dict[sympy.Symbol, set[int]]:
+    """Size → traced numbers of steps that follow from it, where the tracer could not solve for the size."""
+    found: dict[sympy.Symbol, set[int]] = {}
+    for guard in _guards(program):
+        # Steps are two or more; a remainder that must be 0 is what a reshape wants.
+        if isinstance(guard, sympy.Eq) and isinstance(guard.rhs, sympy.Integer) and not guard.lhs.is_Symbol:
+            if int(guard.rhs) < 2:
+                continue
+            for symbol in guard.lhs.free_symbols:
+                found.setdefault(symbol, set()).add(int(guard.rhs))  # type: ignore[arg-type]
+    return found
+
+
+def require_unbounded(program: torch.export.ExportedProgram, axes: Mapping[sympy.Symbol, str]) -> None:
+    """Refuse a loop that takes at most so many steps, or one side of a branch on a size.
+
+    Args:
+        program: traced.
+        axes: the axis of each of the tracer's symbols.
+
+    Raises:
+        RefusedError: the trace holds up to a bound only.
+    """
+    for guard in _guards(program):
+        for symbol in guard.free_symbols & axes.keys():
+            bound = _bound(guard, symbol, traced_symbols(program))  # type: ignore[arg-type]
+            if (
+                bound is not None and bound != traced_symbols(program)[symbol]
+            ):  # a while loop compares with the size itself
+                raise RefusedError(
+                    "the model",
+                    f"holds for {axes[symbol]!r} of {bound} at most: forward limits a number of steps to that, or "
+                    "takes one side of a Python branch",
+                    "run the loop over the whole axis (range(x.size(1))) and give the module an input that is cut, or "
+                    f"declare {axes[symbol]!r} with a fixed size",
+                )
+
+
+def _environment(program: torch.export.ExportedProgram) -> Any:
+    for node in program.graph.nodes:
+        mode = getattr(node.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            return mode.shape_env
+    return None
+
+
+def traced_symbols(program: torch.export.ExportedProgram) -> dict[sympy.Symbol, int]:
+    """The tracer's symbols, and the size that each was traced at."""
+    environment = _environment(program)
+    hints = getattr(environment, "backed_var_to_val", None) or getattr(environment, "var_to_val", {})
+    return {symbol: int(value) for symbol, value in hints.items()}
+
+
+def _guards(program: torch.export.ExportedProgram) -> Iterator[Any]:
+    environment = _environment(program)
+    yield from (guard.expr for guard in getattr(environment, "guards", ()))
+
+
+def _bound(guard: Any, symbol: sympy.Symbol, hints: Mapping[sympy.Symbol, int]) -> int | None:
+    """The largest size at which the guard holds, or None where it holds at any."""
+    others = {other: value for other, value in hints.items() if other != symbol}
+
+    def at(expression: Any, size: int) -> Any:
+        return expression.subs({**others, symbol: size})
+
+    if isinstance(guard, sympy.Eq):
+        left = guard.lhs
+        limited = not left.is_Symbol and at(left, _FAR) == at(left, 2 * _FAR)
+        value = at(left, _FAR)
+        return int(value) if limited and value.is_Integer and at(left, int(value)) == value else None
+    if at(guard, _FAR) != sympy.false:
+        return None
+    low, high = hints.get(symbol, 1), _FAR
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(guard, middle) == sympy.false else (middle, high)
+    return low
