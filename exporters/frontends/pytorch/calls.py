@@ -126,11 +126,13 @@ def _within(sizes: DataSizes, part: slice, size: Any) -> slice:
     if not isinstance(size, torch.SymInt) or part.step not in (None, 1):
         return part
     start, stop = part.start, part.stop
-    if type(stop) is int and stop > 1:
+    # The step of a loop over the axis lies within it; a slice of a number of the module's own may not.
+    within = size.node.hint if sizes.unrolling else 0
+    if type(stop) is int and stop > max(1, within):
         stop = torch.sym_min(size, stop)
     elif isinstance(stop, Tensor) and (known := sizes.size_of(stop)) is not None:
         stop = known
-    if type(start) is int and start < -1:
+    if type(start) is int and -start > max(1, within):
         start = torch.sym_max(size + start, 0)
     return part if start is part.start and stop is part.stop else slice(start, stop, part.step)
 

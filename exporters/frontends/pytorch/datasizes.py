@@ -28,10 +28,12 @@ class DataSizes:
 
     Args:
         as_inputs: whether they are sizes of added inputs; else the tracer's own.
+        unrolling: whether the trace is one at few steps, over which loops unroll.
     """
 
-    def __init__(self, *, as_inputs: bool) -> None:
+    def __init__(self, *, as_inputs: bool, unrolling: bool) -> None:
         self.as_inputs = as_inputs
+        self.unrolling = unrolling
         self._free: list[Tensor] = []
         self._known: list[tuple[Tensor, Any, Tensor]] = []  # lengths, their largest as a size, and as a tensor
         self._same: list[tuple[Tensor, Tensor]] = []  # a tensor, and the one that it has its values from

@@ -73,25 +73,27 @@ def traced(model: nn.Module, arrangement: Arrangement) -> Program:
         RefusedError: a recurrent layer is used in a way that has no native form, or a loop takes so many steps at most.
         ExportError: PyTorch cannot trace the module.
     """
-    found: Program | None = None
+    found: dict[bool, Program] = {}
     failure: ExportError | None = None
     guess = may_loop(model)
     for few in (guess, not guess):
-        if found is not None and not few:
-            break
         try:
-            found = _best(model, arrangement, few=few)
+            program = found[few] = _best(model, arrangement, few=few)
         except RefusedError:
             raise
         except ExportError as error:
             failure = failure or error
             continue
-        if few or not found.unrolled:
-            break
-    if found is not None:
-        return found
-    assert failure is not None
-    raise failure
+        if not program.unrolled:
+            return program
+        if few and program.fixed:
+            break  # a loop for sure, and at few steps
+    if not found:
+        assert failure is not None
+        raise failure
+    if len(found) == 2 and not any(program.fixed for program in found.values()) and _is_one_size(*found.values()):
+        return found[False]  # what follows from a size is no number of steps
+    return _unrolled(model, arrangement, found[True]) if True in found else found[False]
 
 
 def traced_elsewhere(model: nn.Module, arrangement: Arrangement) -> Program:
@@ -100,7 +102,28 @@ def traced_elsewhere(model: nn.Module, arrangement: Arrangement) -> Program:
     Raises:
         ExportError: PyTorch cannot trace the module there.
     """
-    return _best(model, arrangement, few=True, skip=1)
+    return _unrolled(model, arrangement, _best(model, arrangement, few=True, skip=1), skip=1)
+
+
+def _is_one_size(one: Program, other: Program) -> bool:
+    """Whether traces at different sizes have as many operations: then no loop was unrolled."""
+    return len(one.exported.graph.nodes) == len(other.exported.graph.nodes)
+
+
+def _unrolled(model: nn.Module, arrangement: Arrangement, program: Program, skip: int = 0) -> Program:
+    """The trace at few steps with every size known that a number of steps follows from (half as many as an axis has).
+
+    Raises:
+        RefusedError: a loop takes so many steps at most.
+    """
+    sizes = _sizes(model, arrangement.inputs, few=True, skip=skip)
+    static: set[str] = set()
+    while True:
+        require_unbounded(program.exported, _symbols(program.exported, sizes))
+        if program.loops <= static:
+            return program
+        static |= program.loops
+        program = _best(model, arrangement, few=True, skip=skip, static=static)
 
 
 def _best(
@@ -112,10 +135,10 @@ def _best(
     unrolled: Program | None = None
     for candidate in arrangements(model, arrangement):
         for way in _WAYS:
-            if unrolled is not None and way.sizes_as_inputs:
+            if way.sizes_as_inputs and (few or unrolled is not None):
                 break
             try:
-                program = _traced(model, candidate, way, sizes, static)
+                program = _traced(model, candidate, way, sizes, static, few=few)
             except Exception as error:
                 failure = failure or error
                 continue
@@ -123,25 +146,25 @@ def _best(
                 return program
             unrolled = unrolled or program
         if unrolled is not None:
-            break
-    if unrolled is None:
-        assert failure is not None
-        raise explained(failure, arrangement.inputs) from failure
-    if few:
-        require_unbounded(unrolled.exported, _symbols(unrolled.exported, sizes))
-        if more := unrolled.loops - set(static):  # half as many steps as an axis has, say: known if the axis is
-            return _best(model, arrangement, few=True, skip=skip, static={*static, *more})
-    return unrolled
+            return unrolled
+    assert failure is not None
+    raise explained(failure, arrangement.inputs) from failure
 
 
 def _traced(
-    model: nn.Module, arrangement: Arrangement, way: _Way, sizes: Mapping[str, int], static: Collection[str]
+    model: nn.Module,
+    arrangement: Arrangement,
+    way: _Way,
+    sizes: Mapping[str, int],
+    static: Collection[str],
+    *,
+    few: bool,
 ) -> Program:
     inputs = arrangement.inputs
     example = [
         torch.zeros(i.shape(dict(sizes)), dtype=getattr(torch, i.dtype), device=device_of(model)) for i in inputs
     ]
-    data_sizes = DataSizes(as_inputs=way.sizes_as_inputs)
+    data_sizes = DataSizes(as_inputs=way.sizes_as_inputs, unrolling=few)
     added = data_sizes.examples()
     kinds = {name: torch.export.Dim.STATIC if name in static else torch.export.Dim.AUTO for name in sizes}
     shapes = [{at: kinds[name] for at, name in item.dynamic_axes.items()} for item in inputs]
@@ -166,7 +189,7 @@ def _require_open(exported: torch.export.ExportedProgram, count: int) -> None:
         ExportError: it did.
     """
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder"}
-    for name in exported.graph_signature.user_inputs[count:]:
+    for name in list(exported.graph_signature.user_inputs)[count:]:
         value = values[str(name)]
         if isinstance(value, torch.Tensor) and is_concrete_int(value.shape[0]):
             raise ExportError("a size that depends on values became a constant while it was traced")
