@@ -30,6 +30,7 @@ class Case:
         exporters: name → a function that exports a model of its own, made from the same seed.
         vocabulary: ids are below it.
         sorted_rows: the model wants its rows sorted by length.
+        shortest: the fewest steps of a row.
         least: as many native nodes as a faithful file has at least.
     """
 
@@ -39,14 +40,16 @@ class Case:
     exporters: dict[str, Export]
     vocabulary: int
     sorted_rows: bool = False
+    shortest: int = 1
     least: int = 1
 
 
 def of_pytorch() -> Iterator[Callable[[], Case]]:
-    """Every PyTorch row; a case is made when it is its turn."""
+    """Every PyTorch row, those too that seqport refuses; a case is made when it is its turn."""
     import torch
+    from support import torch_attention, torch_lengths, torch_refused_loops, torch_rows, torch_structures
     from support.torch_models import VOCABULARY
-    from support.torch_rows import Row, rows
+    from support.torch_rows import Row
 
     def case(row: Row) -> Case:
         def model() -> torch.nn.Module:
@@ -60,19 +63,22 @@ def of_pytorch() -> Iterator[Callable[[], Case]]:
             row.inputs,
             lambda arrays: row.answers(own, arrays),
             {
-                "seqport": lambda path: _seqport(model(), path, row.inputs),
+                "seqport": lambda path: _seqport(model(), path, row.nested or row.inputs),
                 "torch.onnx": lambda path: _torch_onnx(model(), path, row, VOCABULARY, dynamo=True),
                 "TorchScript": lambda path: _torch_onnx(model(), path, row, VOCABULARY, dynamo=False),
             },
             VOCABULARY,
             row.sorted_rows,
+            row.shortest,
             max(1, sum(layer.num_layers for layer in layers)),
         )
 
-    return (lambda row=row: case(row) for row in rows())
+    files = (torch_rows, torch_attention, torch_lengths, torch_structures)
+    refused = [torch_rows.made(f"refused-{n.replace(' ', '-')}", *w) for n, w in torch_refused_loops.LOOPS.items()]
+    return (lambda row=row: case(row) for row in [*(row for file in files for row in file.rows()), *refused])
 
 
-def _seqport(model: Any, path: Path, inputs: Sequence[Input] | None, **more: Any) -> None:
+def _seqport(model: Any, path: Path, inputs: Sequence[Any] | None, **more: Any) -> None:
     from seqport.exporters import export
 
     export(model, path, inputs, **more)
@@ -82,62 +88,77 @@ def _torch_onnx(model: Any, path: Path, row: Any, vocabulary: int, *, dynamo: bo
     """As its documentation has it: example inputs, and a name for every dynamic axis."""
     import torch
 
-    arrays = draw(row.inputs, TRACED, vocabulary=vocabulary, sorted_rows=row.sorted_rows)
-    arguments = row.arguments({name: torch.from_numpy(array) for name, array in arrays.items()})
-    names = [item.name for item in row.inputs]
+    arrays = draw(row.inputs, TRACED, vocabulary=vocabulary, sorted_rows=row.sorted_rows, shortest=row.shortest)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     axes = {item.name: dict(item.dynamic_axes) for item in row.inputs}
-    dynamic: dict[str, Any] = {"dynamic_shapes": row.arguments(axes)} if dynamo else {"dynamic_axes": axes}
+    options: dict[str, Any] = {"dynamic_shapes": axes if row.by_name else row.arguments(axes)}
+    if not dynamo:
+        options = {"dynamic_axes": axes}
+    if row.by_name:
+        options["kwargs"] = tensors
+    arguments = () if row.by_name else row.arguments(tensors)
     with torch.no_grad():
         torch.onnx.export(
-            model, arguments, str(path), input_names=names, dynamo=dynamo, opset_version=18, verbose=False, **dynamic
+            model,
+            arguments,
+            str(path),
+            input_names=list(axes),
+            dynamo=dynamo,
+            opset_version=18,
+            verbose=False,
+            **options,
         )
 
 
 def of_keras() -> Iterator[Callable[[], Case]]:
     """Every Keras 3 row."""
+    from support import keras_models, keras_rows
+
+    rows = [*keras_models.rows(), *keras_rows.rows()]
+    return (lambda row=row: _keras_case(row, keras_models.VOCABULARY) for row in rows)
+
+
+def _keras_case(row: Any, vocabulary: int) -> Case:
     import keras
     import tensorflow as tf
-    from support.keras_models import VOCABULARY, Row, rows
 
     from seqport.exporters.arrangement import Arrangement
     from seqport.exporters.frontends.keras.call import callers, flatten_outputs
 
-    def case(row: Row) -> Case:
-        def model() -> keras.Model:
-            keras.utils.set_random_seed(0)
-            made = row.make()
-            if made.built:
-                random = np.random.default_rng(0)
-                for weight in made.weights:  # zero biases would hide a bias in the wrong place
-                    weight.assign(weight + 0.1 * random.standard_normal(weight.shape).astype(weight.dtype))
-            return made
+    def model() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        made = row.make()
+        if made.built:
+            random = np.random.default_rng(0)
+            for weight in made.weights:  # zero biases would hide a bias in the wrong place
+                if "float" in weight.dtype:
+                    weight.assign(weight + 0.1 * random.standard_normal(weight.shape))
+        return made
 
-        own = model()
-        call = callers(own, Arrangement(row.inputs))[0]
+    own = model()
+    call = callers(own, Arrangement(row.inputs))[0]
 
-        def expected(arrays: Any) -> list[np.ndarray]:
-            _, leaves = flatten_outputs(call([tf.constant(arrays[item.name]) for item in row.inputs]))
-            return [np.asarray(leaf) for leaf in leaves]
+    def expected(arrays: Any) -> list[np.ndarray]:
+        _, leaves = flatten_outputs(call([tf.constant(arrays[item.name]) for item in row.inputs]))
+        return [np.asarray(leaf) for leaf in leaves]
 
-        signature = [
-            tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=item.name)
-            for item in row.inputs
-        ]
-        return Case(
-            row.name,
-            row.inputs,
-            expected,
-            {
-                "seqport": lambda path: _seqport(model(), path, None if row.declared else row.inputs),
-                "tf2onnx": lambda path: _tf2onnx_keras(model(), path, signature),
-                "Keras": lambda path: model().export(
-                    str(path), format="onnx", input_signature=signature, opset_version=18, verbose=False
-                ),
-            },
-            VOCABULARY,
-        )
-
-    return (lambda row=row: case(row) for row in rows())
+    signature = [
+        tf.TensorSpec([a if isinstance(a, int) else None for a in item.axes], item.dtype, name=item.name)
+        for item in row.inputs
+    ]
+    return Case(
+        row.name,
+        row.inputs,
+        expected,
+        {
+            "seqport": lambda path: _seqport(model(), path, None if row.declared else row.inputs),
+            "tf2onnx": lambda path: _tf2onnx_keras(model(), path, signature),
+            "Keras": lambda path: model().export(
+                str(path), format="onnx", input_signature=signature, opset_version=18, verbose=False
+            ),
+        },
+        vocabulary,
+    )
 
 
 def _tf2onnx_keras(model: Any, path: Path, signature: Sequence[Any]) -> None:

@@ -59,6 +59,7 @@ def verdict(case: Case, exporter: str) -> Verdict:
                 case.expected,
                 vocabulary=case.vocabulary,
                 sorted_rows=case.sorted_rows,
+                shortest=case.shortest,
                 least=case.least,
             )
         except Exception as error:
