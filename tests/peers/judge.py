@@ -27,7 +27,7 @@ class Verdict:
     Attributes:
         case: the model's name.
         exporter: who exported it.
-        seconds: that the export took.
+        seconds: of processor time that the export took; what else the machine does counts little in them.
         error: why there is no file, or none that loads; empty where there is one.
         parity: the model's own answers at every shape.
         native: recurrent nodes, and no loop.

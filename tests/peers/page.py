@@ -36,8 +36,8 @@ def _head() -> Iterator[str]:
     yield "- **native**: every recurrent layer is an RNN, GRU or LSTM node; no Loop, no Scan, no unrolled steps."
     yield "- **dynamic**: every axis that was declared dynamic is dynamic in the file."
     yield (
-        "- **nodes**, **seconds**: medians over the exporter's own files, in a warm process; in brackets the median "
-        "ratio to seqport's, over the models that both wrote a file of."
+        "- **nodes**, **seconds** (of processor time, in a warm process): medians over the exporter's own files; in "
+        "brackets the median ratio to seqport's, over the models that both wrote a file of."
     )
     yield ""
     yield f"Versions: {', '.join(_versions())}."
@@ -85,7 +85,10 @@ def _median(form: str, values: Sequence[float], ratios: Sequence[float]) -> str:
 
 
 def _details(verdicts: Mapping[str, Sequence[Verdict]]) -> Iterator[str]:
-    yield "✓ all three, with the nodes in the file and the seconds of the export; else what is missing."
+    yield (
+        "✓ all three, with the nodes in the file and the seconds of processor time that the export took; else what is "
+        "missing. `refused-…` are loops that seqport refuses by design: no recurrent operator computes them."
+    )
     yield ""
     for framework, several in verdicts.items():
         exporters = EXPORTERS[framework]

@@ -16,7 +16,7 @@ import traceback
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 from peers.cases import EXPORTERS, FRAMEWORKS, Case
 from peers.judge import Verdict, judge
@@ -46,12 +46,12 @@ def verdict(case: Case, exporter: str) -> Verdict:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
-        started = perf_counter()
+        started = process_time()
         try:
             case.exporters[exporter](path)
         except Exception as error:
-            return Verdict(case.name, exporter, perf_counter() - started, error=_reason(error))
-        seconds = perf_counter() - started
+            return Verdict(case.name, exporter, process_time() - started, error=_reason(error))
+        seconds = process_time() - started
         try:
             found = judge(
                 path,
