@@ -25,7 +25,7 @@ def _head() -> Iterator[str]:
     yield "# What each exporter makes of the same models"
     yield ""
     yield (
-        "Written by `make coverage`, all exporters in one run on the same models, which are the rows of the tests "
+        "Written by `make coverage`, all exporters in one run on the same models, which are rows of the tests "
         "(`tests/support/`): written as users write them, most with lengths or masks, none of them built by seqport."
     )
     yield ""
