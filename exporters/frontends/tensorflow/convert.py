@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import tensorflow as tf
 import tf2onnx
-from google.protobuf.message import DecodeError
 from tf2onnx import tf_loader
 from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 
@@ -23,14 +21,13 @@ from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
 from seqport.exporters.frontends.patching import replaced
 from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
+from seqport.exporters.frontends.tensorflow.freeze import keep_constants, large_variables_outside
 from seqport.exporters.frontends.tensorflow.names import names_apart
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
 
 # The token of a traced recurrent call begins with this; the translation to ONNX finds it by that.
 TOKEN_PREFIX = "seqport:"
-# Bytes of weights above which TensorFlow's own formats, which are protobuf strings, may fail.
-_LARGEST = 1_900_000_000
 # tf2onnx writes opsets up to this one; the passes convert upwards from it.
 _NEWEST_OPSET = 18
 _REPLACE = "replace it in the model, or run it outside of the exported part"
@@ -45,34 +42,12 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def translated(function: Any, opset: int) -> ir.Model:
     """A traced tf.function as a graph of opset 18 at most, its recurrent calls as neutral nodes."""
-    try:
+    with large_variables_outside():
         model = _checked(
             lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
         )
-    except ExportError as error:
-        size = _bytes_of_weights(function)
-        if size < _LARGEST or not isinstance(error.__cause__, (ValueError, DecodeError)):
-            raise
-        raise ExportError(
-            f"the model has {size / 1e9:.2f} GB of weights, and TensorFlow freezes no graph above 2 GB. Remedy: "
-            "split the model into parts below that, or load its weights into a PyTorch module and export that"
-        ) from error
-    _keep_constants(model.graph, function.get_concrete_function())
+    keep_constants(model.graph, function.get_concrete_function())
     return model
-
-
-def _bytes_of_weights(function: Any) -> int:
-    variables = function.get_concrete_function().variables
-    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
-
-
-def _keep_constants(graph: ir.Graph, function: Any) -> None:
-    """Tensors that the function took from outside are constants; tf2onnx makes inputs of them and loses the values."""
-    values = {tensor.name: tf.get_static_value(tensor) for tensor in function.inputs if tensor.op.type == "Const"}
-    for value in [value for value in graph.inputs if value.name in values]:
-        graph.inputs.remove(value)
-        value.const_value = ir.tensor(np.asarray(values[value.name]), name=value.name)
-        graph.register_initializer(value)
 
 
 def converted(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> ir.Model:
