@@ -67,7 +67,9 @@ def export(
     The artifact is compared with the model itself, at shapes that the trace never saw, before it is written.
 
     Args:
-        model: an `nn.Module` whose forward takes the inputs in this order, or a live Keras 3 model.
+        model: an `nn.Module` whose forward takes the inputs in this order; a live Keras 3 or tf_keras model, or the
+            path of its file; a `tf.function`, ConcreteFunction or `tf.Module`; the path of a SavedModel folder or of
+            a frozen GraphDef (`.pb`).
         path: the ONNX file to write; an existing one is replaced only when the export has succeeded.
         inputs: name, axes and dtype of each input, in the order of the model's arguments; an argument that is a
             tuple or dict is given as a tuple or dict of Inputs. May be left out where the model knows them.
@@ -84,7 +86,7 @@ def export(
         InputsError: inputs, outputs, example or opset do not fit the model.
         ExportError: the model cannot be exported within the contract; says which layer, why, and what to do.
     """
-    if opset not in IR_VERSIONS:
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in IR_VERSIONS:
         raise InputsError(f"opset is {opset!r}: expected one of {', '.join(map(str, IR_VERSIONS))}")
     target = _target(Path(path))
     model = loaded(model)

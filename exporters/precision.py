@@ -56,4 +56,6 @@ class Precision:
 
 def precision_of(wanted: str | Precision | None) -> Precision | None:
     """What was asked for; None where the model's own precision stays."""
-    return Precision(wanted) if isinstance(wanted, str) else wanted
+    if wanted is None or isinstance(wanted, Precision):
+        return wanted
+    return Precision(wanted)

@@ -75,6 +75,9 @@ def check_outputs(outputs: Sequence[str] | None, inputs: Sequence[Input]) -> tup
     if isinstance(outputs, str):
         raise InputsError(f"outputs is the string {outputs!r}: expected a list of names, as [{outputs!r}]")
     names = tuple(outputs)
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise InputsError(f"outputs holds {name!r}: expected names, each a string that is not empty")
     _require_unique("inputs and outputs", [item.name for item in inputs] + list(names))
     return names
 

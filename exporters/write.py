@@ -40,7 +40,7 @@ def write(model: ir.Model, path: Path, external_data: bool | None = None) -> Pat
     ir.external_data.load_to_model(model)
     size = sum(tensor.nbytes for tensor in weights_of(model).values())
     beside = data_path(path)
-    stale = beside if _refers_to(path, beside) else None
+    stale = beside if has_data(path) else None
     with ExitStack() as stack:
         if external_data or (external_data is None and size > EXTERNAL_ABOVE):
             if beside.is_dir():
@@ -88,8 +88,9 @@ def _with_weights_in(file: Path, model: ir.Model, location: str) -> bytes:
         return ir.to_proto(model).SerializeToString(deterministic=True)
 
 
-def _refers_to(path: Path, data: Path) -> bool:
-    """Whether an ONNX file that is there already keeps its weights in this data file."""
+def has_data(path: Path) -> bool:
+    """Whether an ONNX file that is there keeps its weights in the data file beside it."""
+    data = data_path(path)
     if not (path.is_file() and data.is_file()):
         return False
     try:

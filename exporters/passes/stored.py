@@ -90,12 +90,12 @@ def quantised(array: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, np.nd
 
 
 def _summed_axes(value: ir.Value) -> tuple[int, ...] | None:
-    """The axes that share a scale, by the first reader that multiplies with the weight."""
+    """The axes that share a scale: those of a table's row where one reader takes rows, else the first product's."""
     rank = len(_array(value).shape)
+    if any(_is_table(use.node, use.idx) for use in value.uses()):
+        return tuple(range(1, rank)) if rank > 1 else None
     for use in value.uses():
         node = use.node
-        if _is_table(node, use.idx):
-            return tuple(range(1, rank)) if rank > 1 else None
         if node.op_type == "Gemm" and use.idx == 1:
             return (1,) if node.attributes.get_int("transB", 0) else (0,)
         axes = _SUMMED.get((node.op_type, use.idx)) if node.domain == "" else None

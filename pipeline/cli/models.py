@@ -31,12 +31,14 @@ def export(
         list[str] | None,
         typer.Option(metavar="NAME=ARRAY.npy", help="Values of an input for the proof to draw from."),
     ] = None,
-    opset: Annotated[int, typer.Option(help="Of the ONNX file, 17 to 22.")] = 18,
+    opset: Annotated[int | None, typer.Option(help="Of the ONNX file, 17 to 22; 18 by default.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float16, bfloat16, int8-weights or int8-dynamic; the model's own by default.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse what breaks the contract, or record it in the file.")] = True,
-    folder: Annotated[Path, typer.Option(help="Where zoo models go.")] = Path("build"),
+    strict: Annotated[
+        bool | None, typer.Option(help="Refuse what breaks the contract, the default, or record it in the file.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where zoo models go; build by default.")] = None,
     framework: Annotated[list[str] | None, typer.Option(help="Of zoo models: pytorch, keras; both by default.")] = None,
 ) -> None:
     """Export your own model, or models of the zoo, to ONNX; proven against the model before the file is written."""
@@ -44,17 +46,22 @@ def export(
 
     named = models or []
     given = {"--output": output, "--input": inputs, "--output-name": outputs, "--weights": weights, "--set": arguments}
-    given |= {"--example": example, "--precision": precision}
+    given |= {"--example": example, "--precision": precision, "--opset": opset, "--strict": strict}
     if not any(map(_is_own, named)):
-        if (wrong := next((option for option, value in given.items() if value), None)) is not None:
+        if (wrong := next((option for option, value in given.items() if value not in (None, [])), None)) is not None:
             raise typer.BadParameter("goes with a model of your own, MODULE:ATTRIBUTE or a path", param_hint=wrong)
-        show_exports(exported(models, folder, framework))
+        show_exports(exported(models, folder or Path("build"), framework))
         return
     if len(named) > 1:
         raise typer.BadParameter("takes one model of your own; `seqport build` exports several", param_hint="MODEL")
     if output is None:
         raise typer.BadParameter("is missing: the ONNX file to write", param_hint="--output")
+    if (
+        wrong := next((o for o, value in (("--folder", folder), ("--framework", framework)) if value), None)
+    ) is not None:
+        raise typer.BadParameter("goes with models of the zoo", param_hint=wrong)
     options = {"opset": opset, "strict": strict, "precision": precision}
+    options = {key: value for key, value in options.items() if value is not None}
     _export_own(named[0], output, inputs or [], outputs or [], weights, arguments or [], example or [], options)
 
 
@@ -109,7 +116,7 @@ def _export_own(
         options=options,
     )
     started = perf_counter()
-    artifact, _ = recipe.run(Path())
+    artifact = recipe.run(Path())
     print(f"{artifact.path}: {artifact.path.stat().st_size / 1000:.0f} kB in {perf_counter() - started:.1f} s")
     print(*_lines(artifact.description), sep="\n")
 

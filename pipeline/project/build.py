@@ -8,11 +8,10 @@ from pathlib import Path
 from time import perf_counter
 
 from seqport.errors import SeqportError
-from seqport.exporters.write import data_path
+from seqport.exporters.write import data_path, has_data
 from seqport.pipeline.errors import PipelineError
 from seqport.pipeline.project.config import Project
 from seqport.pipeline.project.ledger import Ledger
-from seqport.pipeline.project.modules import own_files
 from seqport.pipeline.project.recipe import Recipe
 from seqport.pipeline.report import Step, Table
 
@@ -65,15 +64,18 @@ def build_project(
 
 
 def _build(folder: Path, recipe: Recipe, ledger: Ledger, started: float, *, force: bool) -> Outcome:
-    if not force and ledger.is_current(recipe):
-        return Outcome(recipe, "unchanged", perf_counter() - started)
+    made_from: dict[str, str] = {}
     try:
-        artifact, module = recipe.run(folder)
+        if not force and ledger.is_current(recipe):
+            return Outcome(recipe, "unchanged", perf_counter() - started)
+        # By content before the export: what is saved while it runs is another model's.
+        artifact = recipe.run(folder, lambda files: made_from.update(ledger.hashes(files)))
     except SeqportError as error:
         return Outcome(recipe, "failed", perf_counter() - started, reason=str(error))
-    made_from = [*recipe.files(folder), *([] if module is None else own_files(module))]
-    written = [path for path in (artifact.path, data_path(artifact.path)) if path.exists()]
-    ledger.record(recipe, made_from, written)
+    except Exception as error:  # a fault of seqport's or of a framework's must not keep the other models back
+        return Outcome(recipe, "failed", perf_counter() - started, reason=f"{type(error).__name__}: {error}")
+    written = [artifact.path, *([data_path(artifact.path)] if has_data(artifact.path) else [])]
+    ledger.record(recipe, made_from, ledger.hashes(written))
     return Outcome(recipe, "exported", perf_counter() - started, len(artifact.description.recurrent))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,8 @@ from seqport.pipeline.project.recipe import Recipe
 
 FILE_NAME = ".seqport-build.json"
 # An artifact may come out otherwise with another version of any of these.
-_TOOLS = ("seqport", "numpy", "onnx", "onnx-ir", "onnxscript", "torch", "tensorflow", "keras", "tf-keras", "tf2onnx")
+_TOOLS = ("seqport", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+_FRAMEWORKS = ("torch", "tensorflow", "keras", "tf-keras", "tf2onnx")
 
 
 class Ledger:
@@ -29,9 +30,11 @@ class Ledger:
     def __init__(self, folder: Path, output: Path) -> None:
         self._folder, self._path = folder.resolve(), output / FILE_NAME
         try:
-            self._entries: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or damaged: everything is built again
-            self._entries = {}
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            entries = None
+        # None yet, or damaged: everything is built again.
+        self._entries: dict[str, Any] = entries if isinstance(entries, dict) else {}
 
     def is_current(self, recipe: Recipe) -> bool:
         """Whether the artifact is what this recipe would make: same recipe, files and tools, and itself untouched."""
@@ -42,12 +45,16 @@ class Ledger:
         files: dict[str, str] = {**entry["made_from"], **entry["artifact"]}
         return named <= set(files) and all(_hash_of(self._folder / name) == known for name, known in files.items())
 
-    def record(self, recipe: Recipe, made_from: Iterable[Path], artifact: Iterable[Path]) -> None:
+    def hashes(self, files: Iterable[Path]) -> dict[str, str]:
+        """Every file, by its content."""
+        return {self._relative(path): _hash_of(path) for path in files}
+
+    def record(self, recipe: Recipe, made_from: Mapping[str, str], artifact: Mapping[str, str]) -> None:
         """Note what an artifact was made from, at once on disk."""
         self._entries[recipe.name] = {
             "recipe": _recipe_hash(recipe),
-            "made_from": {self._relative(path): _hash_of(path) for path in made_from},
-            "artifact": {self._relative(path): _hash_of(path) for path in artifact},
+            "made_from": dict(made_from),
+            "artifact": dict(artifact),
         }
         temporary = self._path.with_suffix(".part")
         temporary.write_text(json.dumps(self._entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -60,7 +67,7 @@ class Ledger:
 
 
 def _recipe_hash(recipe: Recipe) -> str:
-    tools = {"python": sys.version.split()[0], **{name: _version(name) for name in _TOOLS}}
+    tools = {"python": sys.version.split()[0], **{name: _version(name) for name in _TOOLS + _FRAMEWORKS}}
     text = json.dumps([asdict(recipe), tools], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +26,14 @@ def own_files(module: ModuleType) -> list[Path]:
         found[name] = path
         todo += _imported(name, path)
     return sorted(set(found.values()))
+
+
+def forget_own(known: Collection[str]) -> None:
+    """Forget the user's modules that were imported since the names in `known` were all."""
+    for name in [name for name in sys.modules if name not in known]:
+        path = _path(name)
+        if path is not None and _is_users(path):
+            del sys.modules[name]
 
 
 def _path(name: str) -> Path | None:

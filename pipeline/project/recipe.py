@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from seqport.exporters import Artifact, export
 from seqport.pipeline.errors import PipelineError
-from seqport.pipeline.project.source import is_importable, load_source
+from seqport.pipeline.project.modules import own_files
+from seqport.pipeline.project.source import imports_of_its_own, is_importable, load_source
 from seqport.pipeline.project.spelling import parse_input, read_array
 from seqport.pipeline.project.weights import load_weights
 
@@ -43,8 +43,12 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
 
-    def run(self, folder: Path) -> tuple[Artifact, ModuleType | None]:
-        """Make the model, give it its weights and export it; also the module that it came from.
+    def run(self, folder: Path, made_from: Callable[[list[Path]], None] = lambda _: None) -> Artifact:
+        """Make the model, give it its weights and export it.
+
+        Args:
+            folder: the project's.
+            made_from: called with every file that the model is made from, before the export.
 
         Raises:
             PipelineError: the source, the weights or an example cannot be read, or do not fit.
@@ -54,12 +58,23 @@ class Recipe:
         example = {name: read_array(folder / path) for name, path in self.example.items()} or None
         if self.weights and not is_importable(self.source):
             raise PipelineError(f"{self.source} is a saved model with weights of its own: leave {self.weights} out")
-        model, module = load_source(self.source, self.arguments, folder)
-        if self.weights:
-            load_weights(model, folder / self.weights)
-        target = folder / self.target
+        with imports_of_its_own():
+            model, module = load_source(self.source, self.arguments, folder)
+            made_from([*self.files(folder), *([] if module is None else own_files(module))])
+            if self.weights:
+                load_weights(model, folder / self.weights)
+            return self._exported(model, folder / self.target, inputs, example)
+
+    def _exported(self, model: Any, target: Path, inputs: Any, example: Any) -> Artifact:
+        """Export into a folder that is made for it, and taken away again where the export fails."""
+        new = [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        return export(model, target, inputs, list(self.outputs) or None, example, **self.options), module
+        try:
+            return export(model, target, inputs, list(self.outputs) or None, example, **self.options)
+        except BaseException:
+            for parent in new:
+                parent.rmdir()
+            raise
 
     def files(self, folder: Path) -> list[Path]:
         """Every file that the recipe names: the saved model, weights, examples and what it depends on."""
@@ -67,6 +82,22 @@ class Recipe:
         if not is_importable(self.source):
             named.append(self.source)
         paths = [folder / name for name in named]
-        paths += [path for pattern in self.depends for path in folder.glob(pattern)]
+        for pattern in self.depends:
+            paths += _matching(folder, pattern)
         whole = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in paths]
         return list(dict.fromkeys(path for several in whole for path in several if not path.is_dir()))
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern stands for.
+
+    Raises:
+        PipelineError: it is none, or stands for nothing: a change of what was meant would go unseen.
+    """
+    try:
+        found = sorted(folder.glob(pattern))
+    except (NotImplementedError, ValueError) as error:  # an absolute or empty pattern
+        raise PipelineError(f"depends {pattern!r} is no pattern of files below {folder}: {error}") from error
+    if not found:
+        raise PipelineError(f"depends {pattern!r} matches no file below {folder}")
+    return found

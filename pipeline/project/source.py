@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,22 @@ from seqport.errors import SeqportError
 from seqport.exporters.errors import ExportError
 from seqport.exporters.frontends.choose import frontend_for
 from seqport.pipeline.errors import PipelineError
+from seqport.pipeline.project.modules import forget_own
+
+
+@contextmanager
+def imports_of_its_own() -> Iterator[None]:
+    """Within this block a user's modules are imported afresh, and forgotten at its end.
+
+    Two models may each have a `helpers.py` beside them, and a model that a module holds may be changed (given
+    weights) for one artifact and not for the next.
+    """
+    path, known = list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        forget_own(known)
 
 
 def is_importable(source: str) -> bool:
@@ -42,6 +59,8 @@ def load_source(source: str, arguments: Mapping[str, Any], folder: Path) -> tupl
             raise PipelineError(f"{source} is a saved model and takes no arguments: {', '.join(arguments)}")
         return path, None
     name, _, attribute = source.rpartition(":")
+    if not name or not attribute:
+        raise PipelineError(f"{source!r} names no model: expected MODULE:ATTRIBUTE, as in 'my_package.tagging:build'")
     module = _module(name, folder)
     found: Any = module
     for part in attribute.split("."):
@@ -71,7 +90,7 @@ def _module(name: str, folder: Path) -> ModuleType:
         raise PipelineError(f"{name} imports {error.name!r}, which is not installed") from error
     except SeqportError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(f"importing {name}", error) from error
 
 
@@ -102,7 +121,7 @@ def _model(found: Any, source: str, arguments: Mapping[str, Any]) -> Any:
         raise PipelineError(f"{source} is a {type(found).__name__}: expected a model, or a function that returns one")
     try:
         made = found(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(f"calling {source}", error) from error
     if not _is_model(made):
         raise PipelineError(f"{source} returned a {type(made).__name__}: expected a model of PyTorch or TensorFlow")
@@ -117,7 +136,8 @@ def _is_model(value: Any) -> bool:
     return True
 
 
-def _failed(what: str, error: Exception) -> PipelineError:
-    """The error of the user's own code, with the place where it was raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return PipelineError(f"{what} failed: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})")
+def _failed(what: str, error: BaseException) -> PipelineError:
+    """The error of the user's own code, with the place where it was raised; a wrong call has none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return PipelineError(f"{what} failed: {type(error).__name__}: {error}{place}")

@@ -52,6 +52,9 @@ def read_array(path: Path) -> Any:
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path} cannot be read as a .npy file: {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise PipelineError(f"{path} cannot be read as a .npy file: it holds several arrays; save one with numpy.save")
+    return found

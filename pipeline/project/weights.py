@@ -40,8 +40,15 @@ def load_weights(model: Any, path: Path) -> None:
 
 
 def _load_state_dict(model: nn.Module, path: Path) -> None:
+    from torch.nn.parameter import is_lazy
+
     state = _without_prefix(_state_dict(path), set(model.state_dict()))
     own = model.state_dict()
+    lazy = [key for key, value in own.items() if is_lazy(value)]
+    if lazy:
+        raise PipelineError(
+            f"{type(model).__name__} has lazy layers ({_listed(lazy)}): run the model once in its function"
+        )
     missing, unknown = [key for key in own if key not in state], [key for key in state if key not in own]
     shapes = [
         f"{key} is {list(state[key].shape)} in the file and {list(own[key].shape)} in the model"

@@ -56,7 +56,7 @@ def test_a_changed_recipe_or_artifact_is_exported_again(shop: Path, change: str)
     elif change == "missing":
         artifact.unlink()
     else:
-        (shop / "build" / ".seqport-build.json").write_text("{")
+        (shop / "build" / ".seqport-build.json").write_text("[]")
     assert states(shop, "tagger") == {"tagger": "exported"}
     assert (artifact.read_bytes() == before) == (change != "recipe")
 
@@ -90,6 +90,58 @@ def test_one_failure_keeps_no_other_back_and_its_old_file_stays(shop: Path):
     assert "lstm: gets input of shape" in outcomes["tagger"].reason
     assert (shop / "build" / "tagger.onnx").read_bytes() == before
     assert states(shop)["tagger"] == "failed"  # a failure is not taken for done
+
+
+def test_two_models_with_helpers_of_the_same_name_do_not_share_them(shop: Path):
+    for name, number in (("a", 1), ("b", 100)):
+        (shop / name).mkdir()
+        (shop / name / "helpers.py").write_text(f"HIDDEN = {number}\n")
+        (shop / name / "model.py").write_text(
+            "import sys\nsys.path.insert(0, __file__.rpartition('/')[0])\nfrom torch import nn\n"
+            "from helpers import HIDDEN\n\n\ndef build():\n    return nn.GRU(2, HIDDEN, batch_first=True)\n"
+        )
+    (shop / "seqport.toml").write_text(
+        "".join(f'[models.{n}]\nsource = "{n}/model.py:build"\ninputs = ["x[batch,seq,2]"]\n' for n in "ab")
+    )
+    assert states(shop) == {"a": "exported", "b": "exported"}
+    found = [o.recipe.name for o in build_project(read_project(shop)) if o.state != "unchanged"]
+    assert not found
+    sizes = [run_file(shop / "build" / f"{n}.onnx", {"x": np.ones((1, 1, 2), np.float32)}) for n in "ab"]
+    assert [next(iter(out.values())).shape for out in sizes] == [(1, 1, 1), (1, 1, 100)]
+    (shop / "b" / "helpers.py").write_text("HIDDEN = 50\n")
+    assert states(shop) == {"a": "unchanged", "b": "exported"}
+
+
+def test_a_model_that_a_module_holds_is_new_for_every_artifact(shop: Path):
+    torch.save({k: v + 1 for k, v in torch.nn.GRU(2, 3, batch_first=True).state_dict().items()}, shop / "w.pt")
+    (shop / "shop" / "held.py").write_text(
+        "import torch\ntorch.manual_seed(0)\nMODEL = torch.nn.GRU(2, 3, batch_first=True)\n"
+    )
+    recipe = '[models.{}]\nsource = "shop.held:MODEL"\ninputs = ["x[batch,seq,2]"]\n'
+    (shop / "seqport.toml").write_text(recipe.format("tuned") + 'weights = "w.pt"\n' + recipe.format("base"))
+    assert states(shop) == {"tuned": "exported", "base": "exported"}
+    feed = {"x": np.ones((1, 2, 2), np.float32)}
+    tuned, base = (run_file(shop / "build" / f"{n}.onnx", feed)["output_0"] for n in ("tuned", "base"))
+    assert np.abs(tuned - base).max() > 0.1
+
+
+def test_what_is_saved_while_an_export_runs_is_built_the_next_time(shop: Path):
+    path = shop / "shop" / "tagging.py"
+    saving = f"\n\ndef saved():\n    with open({str(shop / 'shop' / 'heads.py')!r}, 'a') as file:\n        file.write('# saved\\n')\n"
+    text = path.read_text().replace("model = build()", "").replace("    torch.manual_seed(0)", "    saved()")
+    path.write_text(text + saving)
+    (shop / "seqport.toml").write_text(PROJECT.replace("shop.tagging:model", "shop.tagging:build"))
+    assert states(shop, "other") == {"other": "exported"}
+    path.write_text(path.read_text().replace("    saved()", "    torch.manual_seed(0)"))
+    assert states(shop, "other") == {"other": "exported"}
+    assert states(shop, "other") == {"other": "unchanged"}
+
+
+@pytest.mark.parametrize("pattern", ["/etc/hos*", "", "data/*.text"])
+def test_a_pattern_that_stands_for_nothing_is_refused(shop: Path, pattern: str):
+    (shop / "seqport.toml").write_text(PROJECT.replace("outputs", f'depends = ["{pattern}"]\noutputs', 1))
+    (outcome,) = build_project(read_project(shop), ["tagger"])
+    assert outcome.state == "failed" and f"depends {pattern!r}" in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -151,6 +203,8 @@ def test_the_export_command_takes_a_model_by_name(seqport, shop: Path):
         (["shop.tagging:build"], "is missing: the ONNX file to write"),
         (["shop.tagging:build", "shop.tagging:model", "-o", "m.onnx"], "takes one model of your own"),
         (["rescale", "-o", "m.onnx"], "goes with a model of your own, MODULE:ATTRIBUTE or a path"),
+        (["rescale", "--opset=22"], "goes with a model of your own, MODULE:ATTRIBUTE or a path"),
+        (["shop.tagging:build", "-o", "m.onnx", "--framework=keras"], "goes with models of the zoo"),
     ],
 )
 @pytest.mark.usefixtures("shop")

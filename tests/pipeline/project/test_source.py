@@ -70,6 +70,7 @@ def test_a_path_is_left_to_the_exporter(shop: Path):
         ("shop.tagging:model", {"hidden": 2}, "is a model already and takes no arguments: hidden"),
         ("shop.tagging:build", {"fail": True}, "calling shop.tagging:build failed: RuntimeError: no such corpus ("),
         ("shop.tagging:build", {"width": 1}, "failed: TypeError: build() got an unexpected keyword argument 'width'"),
+        (":build", {}, "':build' names no model: expected MODULE:ATTRIBUTE"),
         ("none.py:build", {}, "none.py does not exist: expected a Python file"),
         ("none.keras", {}, "none.keras does not exist: expected a saved model, or MODULE:ATTRIBUTE"),
         ("frozen.pb", {"hidden": 2}, "frozen.pb is a saved model and takes no arguments: hidden"),
