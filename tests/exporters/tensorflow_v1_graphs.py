@@ -1,7 +1,8 @@
 """Export TF 1 graphs as users write them, and compare them with TensorFlow; a process of its own for all of them.
 
 Usage: python tensorflow_v1_graphs.py FOLDER NAME..., each NAME as case/flow/form: control flow v1 or v2, a frozen
-graph (pb) or a SavedModel (saved). Prints a line of JSON for each: the native nodes of the artifact, or what failed.
+graph (pb), a SavedModel (saved), or one of which no variable fits a graph (large). Prints a line of JSON for each: the
+native nodes of the artifact, or what failed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tensorflow as tf  # noqa: E402
 from support.checks import assert_contract, assert_same, draw, run_file  # noqa: E402
 
 from seqport.exporters import Input, export  # noqa: E402
+from seqport.exporters.frontends.tensorflow import freeze  # noqa: E402
 
 FEATURES, HIDDEN = 3, 5
 # The last also has rows of length zero, which keep the initial state.
@@ -142,6 +144,7 @@ CASES = {
 def main(folder: Path, names: list[str]) -> None:
     for name in names:
         case, flow, form = name.split("/")
+        freeze.FROZEN_AT_MOST = 0 if form == "large" else 1 << 20
         (v1.enable_control_flow_v2 if flow == "v2" else v1.disable_control_flow_v2)()
         graph = tf.Graph()
         # The export runs inside of the graph's own context, as it does in a TF 1 program.
@@ -158,7 +161,7 @@ def exported(session: Any, feeds: dict[str, Any], results: list[Any], path: Path
     random = np.random.default_rng(0)
     for variable in v1.global_variables():
         variable.load((0.4 * random.standard_normal(variable.shape)).astype(variable.dtype.as_numpy_dtype), session)
-    if form == "saved":
+    if form != "pb":
         v1.saved_model.simple_save(session, str(path), feeds, outputs)
     else:
         path = path.with_suffix(".pb")
@@ -166,7 +169,7 @@ def exported(session: Any, feeds: dict[str, Any], results: list[Any], path: Path
         path.write_bytes(frozen.SerializeToString())
     declared = [
         # By tensor in a frozen graph, as TF 1 names them; by key in a signature.
-        Input(name if form == "saved" else f"{name}:0", axes(tensor), tensor.dtype.name)
+        Input(f"{name}:0" if form == "pb" else name, axes(tensor), tensor.dtype.name)
         for name, tensor in feeds.items()
     ]
     artifact = export(path, path.with_suffix(".onnx"), declared, outputs=list(outputs))

@@ -21,7 +21,11 @@ from seqport.exporters.errors import ExportError, refusal_behind
 from seqport.exporters.frontends.naming import name_interface
 from seqport.exporters.frontends.patching import replaced
 from seqport.exporters.frontends.tensorflow.branches import take_branches, with_own_outputs
-from seqport.exporters.frontends.tensorflow.freeze import keep_constants, large_variables_outside
+from seqport.exporters.frontends.tensorflow.freeze import (
+    keep_constants,
+    large_variables_outside,
+    taken_from_outside,
+)
 from seqport.exporters.frontends.tensorflow.names import names_apart
 from seqport.exporters.recurrent import DOMAIN, OP_TYPE, VERSION
 from seqport.exporters.signature import Input
@@ -46,7 +50,7 @@ def translated(function: Any, opset: int) -> ir.Model:
         model = _checked(
             lambda: tf2onnx.convert.from_function(function, input_signature=function.input_signature, **_options(opset))
         )
-    keep_constants(model.graph, function.get_concrete_function())
+    keep_constants(model.graph, taken_from_outside(function.get_concrete_function()))
     return model
 
 

@@ -43,11 +43,13 @@ class Frozen:
         graph_def: the graph.
         inputs: name → tensor of what a signature declares; empty where the placeholders' own names are all there is.
         outputs: name → tensor, likewise; else what nothing reads.
+        weights: tensor → array for placeholders that stand for variables too large for the graph.
     """
 
     graph_def: Any
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
 
     def feeds(self, inputs: Sequence[Input]) -> dict[str, Input]:
         """Tensor → declared input, in order.
@@ -94,7 +96,7 @@ def tensor_name(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
 
-def prepared(graph_def: Any, feeds: Mapping[str, Input], fetches: Iterable[str]) -> Any:
+def prepared(source: Frozen, feeds: Mapping[str, Input], fetches: Iterable[str]) -> Any:
     """A copy of the graph that tf2onnx converts as TensorFlow runs it.
 
     With control flow v2 a graph holds `While` and `If` operations over functions. TensorFlow marks them to be lowered
@@ -106,7 +108,7 @@ def prepared(graph_def: Any, feeds: Mapping[str, Input], fetches: Iterable[str])
         InputsError: a placeholder that the outputs need is no input.
     """
     graph = tf.compat.v1.GraphDef()
-    graph.CopyFrom(graph_def)
+    graph.CopyFrom(source.graph_def)
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
             node.attr.pop("_lower_using_switch_merge", None)
@@ -115,8 +117,8 @@ def prepared(graph_def: Any, feeds: Mapping[str, Input], fetches: Iterable[str])
     for name, item in declared.items():
         if by_name[name].op.startswith("Placeholder"):
             _declare(by_name[name], item)
-    for name in _behind(graph_def, [operation(tensor) for tensor in fetches], stop=declared):
-        if name in declared:
+    for name in _behind(source.graph_def, [operation(tensor) for tensor in fetches], stop=declared):
+        if name in declared or tensor_name(name) in source.weights:
             continue
         if by_name[name].op == "PlaceholderWithDefault":
             _use_default(by_name[name])
@@ -129,20 +131,21 @@ def prepared(graph_def: Any, feeds: Mapping[str, Input], fetches: Iterable[str])
 
 
 def pruned(
-    graph_def: Any, feeds: Iterable[str], fetches: Mapping[str, str]
+    source: Frozen, feeds: Iterable[str], fetches: Mapping[str, str]
 ) -> Callable[[Sequence[Any]], dict[str, Any]]:
     """The graph from these tensors to those (name → tensor), run by TensorFlow in a session of its own.
 
     As a function, its loops would meet those of the same names in the caller's own graph, and TensorFlow refuses two.
     """
     with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
+        tf.import_graph_def(source.graph_def, name="")
     session = tf.compat.v1.Session(graph=graph)
     names, wanted = list(feeds), list(fetches.values())
 
     def run(values: Sequence[Any]) -> dict[str, Any]:
         arrays = map(np.asarray, values)
-        return dict(zip(fetches, session.run(wanted, dict(zip(names, arrays, strict=True))), strict=True))
+        given = dict(zip(names, arrays, strict=True)) | source.weights
+        return dict(zip(fetches, session.run(wanted, given), strict=True))
 
     return run
 

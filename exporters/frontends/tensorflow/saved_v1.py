@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from seqport.exporters.errors import ExportError
+from seqport.exporters.frontends.tensorflow.freeze import frozen_session
 from seqport.exporters.frontends.tensorflow.graphs import Frozen, operation
 
 _DEFAULT = "serving_default"
@@ -50,9 +51,8 @@ def frozen(path: Path, meta: Any) -> tuple[Frozen, list[tf.TensorSpec]]:
     try:
         with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
             v1.saved_model.load(session, list(meta.meta_info_def.tags), str(path))
-            graph_def = v1.graph_util.convert_variables_to_constants(
-                session, graph.as_graph_def(), [operation(name) for name in outputs.values()]
-            )
+            ends = [operation(name) for name in outputs.values()]
+            graph_def, weights = frozen_session(session, graph.as_graph_def(), ends)
     except Exception as error:
         raise ExportError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     inputs = {name: signature.inputs[name] for name in sorted(signature.inputs)}
@@ -60,4 +60,4 @@ def frozen(path: Path, meta: Any) -> tuple[Frozen, list[tf.TensorSpec]]:
         tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name=name)
         for name, info in inputs.items()
     ]
-    return Frozen(graph_def, {name: info.name for name, info in inputs.items()}, outputs), specs
+    return Frozen(graph_def, {name: info.name for name, info in inputs.items()}, outputs, weights), specs

@@ -130,7 +130,7 @@ def _frozen(kind: str, graph: Frozen, specs: Sequence[tf.TensorSpec]) -> Source:
     known = _signature(specs) if all(spec.shape.rank is not None for spec in specs) else None
 
     def run(arrangement: Arrangement) -> Run:
-        return pruned(graph.graph_def, graph.feeds(arrangement.inputs), graph.fetches(None))
+        return pruned(graph, graph.feeds(arrangement.inputs), graph.fetches(None))
 
     return Source(kind, known, run, graph)
 

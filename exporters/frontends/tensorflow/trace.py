@@ -25,6 +25,7 @@ from seqport.exporters.frontends.tensorflow.convert import (
     translated,
 )
 from seqport.exporters.frontends.tensorflow.eager import eager
+from seqport.exporters.frontends.tensorflow.freeze import keep_constants
 from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
 from seqport.exporters.frontends.tensorflow.graphs import Frozen, prepared, pruned
 from seqport.exporters.frontends.tensorflow.loops import lift_loops
@@ -123,12 +124,13 @@ def _frozen(
     feeds, fetches = source.feeds(inputs), source.fetches(outputs)
     names = chosen_outputs(list(fetches), outputs, inputs)
     tensors = list(fetches.values())
-    graph = converted(prepared(source.graph_def, feeds, tensors), list(feeds), tensors, opset)
+    graph = converted(prepared(source, feeds, tensors), list(feeds), tensors, opset)
+    keep_constants(graph.graph, source.weights)
     by_name = {value.name: value for value in [*graph.graph.inputs, *graph.graph.outputs]}
     graph.graph.inputs[:] = [by_name[name] for name in feeds]
     graph.graph.outputs[:] = [by_name[name] for name in tensors]
     name_interface(graph.graph, inputs, names)
-    return graph, names, pruned(source.graph_def, feeds, dict(zip(names, tensors, strict=True)))
+    return graph, names, pruned(source, feeds, dict(zip(names, tensors, strict=True)))
 
 
 @eager
