@@ -24,7 +24,7 @@ parity: $(INSTALLED) ## export the zoo and prove that all runtimes give the same
 test: $(INSTALLED) ## run the tests, in two processes
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (9 GB of memory, 5 GB of disk, a few minutes)
+test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (10 GB of memory, 5 GB of disk, a few minutes)
 	$(BIN)/pytest -n 0 -m large -s
 
 # `make test` tries a few and always the same; EXAMPLES=3 tries three times as many again.

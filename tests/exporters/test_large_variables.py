@@ -93,8 +93,8 @@ class Module(tf.Module):
     def __init__(self) -> None:
         super().__init__()
         random = np.random.default_rng(0)
-        self.table = tf.Variable(random.standard_normal((VOCABULARY, 8)).astype(np.float32))
-        self.W = tf.Variable(0.3 * random.standard_normal((8 + 12, 12)).astype(np.float32))
+        self.table = tf.Variable(tf.constant(random.standard_normal((VOCABULARY, 8)).astype(np.float32)))
+        self.W = tf.Variable(tf.constant(0.3 * random.standard_normal((8 + 12, 12)).astype(np.float32)))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64, name="ids")])
     def __call__(self, ids: Any) -> Any:
@@ -158,11 +158,12 @@ def test_the_largest_variables_stay_outside_and_no_more(monkeypatch: pytest.Monk
     monkeypatch.setattr(freeze, "FROZEN_AT_MOST", 100)
     values = {f"v{size}": tf.TensorSpec([size]) for size in (10, 20, 5, 30)}
     assert list(freeze._largest(values)) == ["v30", "v20"]
-    assert not freeze._largest({"v25": tf.TensorSpec([25]), "unknown": tf.TensorSpec(None)})
+    unknown: Any = None
+    assert not freeze._largest({"v25": tf.TensorSpec([25]), "unknown": tf.TensorSpec(unknown)})
 
 
 def test_an_initializer_shares_the_variables_memory() -> None:
-    variable = tf.Variable(np.ones((100, 100), np.float32))
+    variable = tf.Variable(tf.constant(np.ones((100, 100), np.float32)))
     value = ir.Value(name="v:0")
     graph = ir.Graph([value], [], nodes=[])
     freeze.keep_constants(graph, {"v:0": variable})
