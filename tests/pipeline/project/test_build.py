@@ -127,7 +127,8 @@ def test_a_model_that_a_module_holds_is_new_for_every_artifact(shop: Path):
 
 def test_what_is_saved_while_an_export_runs_is_built_the_next_time(shop: Path):
     path = shop / "shop" / "tagging.py"
-    saving = f"\n\ndef saved():\n    with open({str(shop / 'shop' / 'heads.py')!r}, 'a') as file:\n        file.write('# saved\\n')\n"
+    heads = str(shop / "shop" / "heads.py")
+    saving = f"\n\ndef saved():\n    with open({heads!r}, 'a') as file:\n        file.write('# saved\\n')\n"
     text = path.read_text().replace("model = build()", "").replace("    torch.manual_seed(0)", "    saved()")
     path.write_text(text + saving)
     (shop / "seqport.toml").write_text(PROJECT.replace("shop.tagging:model", "shop.tagging:build"))
