@@ -10,6 +10,7 @@ dynamic axis, and the largest length, a size of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,9 @@ TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
 # Values that many times larger than at a few steps have exploded.
 _EXPLODED = 1e3
+_FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
+# At so many sizes that the trace took for granted the artifact is compared.
+_TURNS = 12
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     limits: Limits = {}
     if runs[0].expected is not None:
         limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
-        runs += _at_limits(job, session, draws, limits, scale, kind)
+        ends = [(axis, size) for axis, pair in limits.items() for size in pair if size is not None]
+        runs += _at_sizes(job, session, draws, [*ends, *job.capture.turns[:_TURNS]], scale, kind)
     for run in runs:
         _compare(job, run)
     measured = runs[: len(MEASURED)]
@@ -103,21 +108,18 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits)
 
 
-def _at_limits(
-    job: Job, session: ort.InferenceSession, draws: Draws, limits: Limits, scale: int, kind: str
+def _at_sizes(
+    job: Job, session: ort.InferenceSession, draws: Draws, ends: Sequence[tuple[str, int]], scale: int, kind: str
 ) -> list[Run]:
-    """The artifact beside the model at the smallest and the largest size of every axis that has them."""
+    """The artifact beside the model at certain sizes of an axis: where its limits are, and where a branch may turn."""
     found = []
     sizes = MEASURED[1]._replace(full=True)
-    for axis, ends in limits.items():
-        for size in ends:
-            if size is None:
-                continue
-            run = _run(job, session, draws, sizes, scale, kind, changed={axis: size})
-            if isinstance(run, Run):
-                found.append(run)
-            elif not run.by_model:
-                job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), axis: size}, run))
+    for axis, size in dict.fromkeys(ends):
+        run = _run(job, session, draws, sizes, scale, kind, changed={axis: size})
+        if isinstance(run, Run):
+            found.append(run)
+        elif not run.by_model:
+            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), axis: size}, run))
     return found
 
 
@@ -256,7 +258,7 @@ def _compare(job: Job, run: Run) -> None:
                 Refusal(
                     f"output {name!r}",
                     f"differs from the model's own by {gap:.3g} (relative to each value) at {shapes}",
-                    "forward does something in Python that the trace froze, such as a branch on a size",
+                    _FROZEN,
                 )
             )
 
@@ -275,7 +277,7 @@ def _unrunnable(sizes: dict[str, int], refused: _Refused) -> Refusal:
     return Refusal(
         "the exported graph",
         f"does not run at {shapes}, where the model does ({refused.reason})",
-        "forward does something in Python that the trace froze, such as a branch on a size",
+        _FROZEN,
     )
 
 

@@ -160,6 +160,10 @@ class Stacks:
             self._counts.setdefault(term.count, self.build.op("Shape", moved, start=0, end=1))
             return self.build.op("Unsqueeze", moved, self.build.const([axis + 1], name="axes")) if term.kept else moved
         back = size - first - term.count
+        if back < 0:  # with the last step, which was never traced, it would be longer than the sequence is
+            raise NotRollable(
+                f"it takes {term.count} steps of {source.name} from step {first} on, and there are {size}"
+            )
         fixed = first + back > ENDS
         moved = self.cut(moved, first, first + term.count, 0) if fixed and back else self.window(moved, first, back)
         if term.stride < 0:

@@ -210,6 +210,10 @@ def _equal(one: object, other: object) -> bool:
     return bool(one == other)
 
 
+# Of numbers as Python counts them.
+_ROUNDING = 1e-14
+
+
 def _numbers(family: Family) -> Term | None:
     """A constant, or a number that counts."""
     arrays = [constant(value) for value in family if value is not None]
@@ -223,7 +227,11 @@ def _numbers(family: Family) -> Term | None:
         return None
     numbers = [array.reshape(-1)[0].item() for array in arrays if array is not None]
     stride = numbers[1] - numbers[0]
-    if isinstance(stride, bool) or not np.allclose(np.diff(numbers), stride):
+    if isinstance(stride, bool):
+        return None
+    # By rounding alone: a sine of slowly growing angles is nearly a line.
+    line = numbers[0] + stride * np.arange(len(numbers))
+    if not np.allclose(numbers, line, rtol=_ROUNDING, atol=_ROUNDING * abs(stride)):
         return None
     return Counted(family, numbers[0], stride)
 

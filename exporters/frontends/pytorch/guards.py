@@ -1,12 +1,14 @@
 """What a trace took for granted about sizes: the tracer's own list of it.
 
 Needs: a traced program. Guarantees: a size that holds up to a bound only is refused with that bound, and a loop whose
-number of steps follows from an axis by more than a difference (half of it, say) is found.
+number of steps follows from an axis by more than a difference (half of it, say) is found; so are the sizes at which
+something that the trace took for granted ends, for the probe to look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import sympy
@@ -16,6 +18,8 @@ from seqport.exporters.errors import RefusedError
 
 # Sizes that no bound of a module's own reaches, but every number of the tracer's does.
 _FAR = 10**6
+# Sizes below the first are looked at one by one; above the second a comparison would take too long.
+_NEAR, _LARGEST = 34, 4096
 
 
 def unsolved_steps(program: torch.export.ExportedProgram) -> dict[sympy.Symbol, set[int]]:
@@ -54,6 +58,43 @@ def require_unbounded(program: torch.export.ExportedProgram, axes: Mapping[sympy
                     "run the loop over the whole axis (range(x.size(1))) and give the module an input that is cut, or "
                     f"declare {axes[symbol]!r} with a fixed size",
                 )
+
+
+def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Symbol, str]) -> list[tuple[str, int]]:
+    """Sizes of an axis, next to the traced one, at which what the trace took for granted no longer holds.
+
+    `if x.size(1) == 4` was traced on one side of that test, and only size 4 tells whether the other is another model.
+
+    Args:
+        program: traced.
+        axes: the axis of each of the tracer's symbols.
+    """
+    traced, found = traced_symbols(program), set()
+    for guard in dict.fromkeys(_guards(program)):
+        numbers = {int(number) for number in guard.atoms(sympy.Integer)}
+        near = {*range(2, _NEAR), *(number + by for number in numbers for by in (-1, 0, 1))}
+        for symbol in guard.free_symbols & axes.keys():
+            if isinstance(guard, sympy.Eq) and symbol in (guard.lhs, guard.rhs):
+                continue  # the size itself, which a loop over it fixed
+            at = partial(_holds, guard, symbol, traced)
+            usual = traced[symbol]
+            ends = [size for size in near if 1 < size <= _LARGEST and not at(size)]
+            for side in ([size for size in ends if size < usual], [size for size in ends if size > usual]):
+                if side:
+                    found.add((axes[symbol], _nearest(at, usual, min(side, key=lambda size: abs(size - usual)))))
+    return sorted(found)
+
+
+def _holds(guard: Any, symbol: sympy.Symbol, traced: Mapping[sympy.Symbol, int], size: int) -> bool:
+    return guard.subs({**traced, symbol: size}) != sympy.false
+
+
+def _nearest(at: Callable[[int], bool], good: int, bad: int) -> int:
+    """A size at which it does not hold, right beside one at which it does."""
+    while abs(bad - good) > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if at(middle) else (good, middle)
+    return bad
 
 
 def _environment(program: torch.export.ExportedProgram) -> Any:

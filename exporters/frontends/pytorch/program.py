@@ -15,7 +15,7 @@ from seqport.exporters.errors import ExportError, RefusedError
 from seqport.exporters.frontends.pytorch.arguments import arrangements
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.flat import Flat
-from seqport.exporters.frontends.pytorch.guards import require_unbounded, traced_symbols, unsolved_steps
+from seqport.exporters.frontends.pytorch.guards import require_unbounded, traced_symbols, turning_sizes, unsolved_steps
 from seqport.exporters.frontends.pytorch.loops import may_loop
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.frontends.pytorch.reasons import explained
@@ -50,6 +50,7 @@ class Program:
         fixed: declared dynamic axes that the trace made constants: axis → the traced size.
         bounds: declared dynamic axes for which the trace holds up to a size: axis → that size.
         loops: declared dynamic axes that a number of steps follows from, though they are no constants.
+        turns: axes and sizes at which something that the trace took for granted ends.
     """
 
     exported: torch.export.ExportedProgram
@@ -58,6 +59,7 @@ class Program:
     fixed: dict[str, int]
     bounds: dict[str, int]
     loops: frozenset[str]
+    turns: tuple[tuple[str, int], ...]
 
     @property
     def unrolled(self) -> bool:
@@ -86,12 +88,13 @@ def traced(model: nn.Module, arrangement: Arrangement) -> Program:
             continue
         if not program.unrolled:
             return program
-        if few and program.fixed:
-            break  # a loop for sure, and at few steps
+        # An operator may fix a size as well (a pooling does); then nothing was unrolled over it.
+        if few and program.fixed and not _is_one_size(program, _best(model, arrangement, few=True, skip=1)):
+            break
     if not found:
         assert failure is not None
         raise failure
-    if len(found) == 2 and not any(program.fixed for program in found.values()) and _is_one_size(*found.values()):
+    if len(found) == 2 and not found[False].fixed and _is_one_size(*found.values()):
         return found[False]  # what follows from a size is no number of steps
     return _unrolled(model, arrangement, found[True]) if True in found else found[False]
 
@@ -179,7 +182,8 @@ def _traced(
     _require_open(exported, len(inputs))
     symbols = _symbols(exported, sizes)
     loops = frozenset(symbols[symbol] for symbol in unsolved_steps(exported) if symbol in symbols)
-    return Program(exported, arrangement, flat.output_names, *_axes(exported, inputs), loops)
+    turns = tuple(turning_sizes(exported, symbols))
+    return Program(exported, arrangement, flat.output_names, *_axes(exported, inputs), loops, turns)
 
 
 def _require_open(exported: torch.export.ExportedProgram, count: int) -> None:

@@ -83,6 +83,7 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         reference=lambda arrays, again=False: _run(model, program.arrangement, names, arrays, again),
         fixed_axes=program.fixed,
         bounds=program.bounds,
+        turns=program.turns,
     )
 
 
