@@ -31,7 +31,7 @@ class Capture:
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
         elsewhere: captures the same model with the fixed axes at other sizes; None where nothing was fixed.
-        turns: axes and sizes at which something that the trace took for granted ends.
+        turns: sizes of axes at which something that the trace took for granted ends.
         turning_points: sizes at which the model's own code may do otherwise than it did at the traced ones.
     """
 
@@ -44,7 +44,7 @@ class Capture:
     padding_values: dict[str, float] = field(default_factory=dict)
     elsewhere: Callable[[], Capture] | None = None
     turning_points: Sequence[int] = ()
-    turns: Sequence[tuple[str, int]] = ()
+    turns: Sequence[Mapping[str, int]] = ()
     fixed_axes: dict[str, int] = field(default_factory=dict)
     bounds: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ dynamic axis, and the largest length, a size of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     limits: Limits = {}
     if runs[0].expected is not None:
         limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
-        ends = [(axis, size) for axis, pair in limits.items() for size in pair if size is not None]
+        ends = [{axis: size} for axis, pair in limits.items() for size in pair if size is not None]
         runs += _at_sizes(job, session, draws, [*ends, *job.capture.turns[:_TURNS]], scale, kind)
     for run in runs:
         _compare(job, run)
@@ -109,17 +109,17 @@ def probe(job: Job, example: Arrays | None) -> Measured:
 
 
 def _at_sizes(
-    job: Job, session: ort.InferenceSession, draws: Draws, ends: Sequence[tuple[str, int]], scale: int, kind: str
+    job: Job, session: ort.InferenceSession, draws: Draws, several: Sequence[Mapping[str, int]], scale: int, kind: str
 ) -> list[Run]:
-    """The artifact beside the model at certain sizes of an axis: where its limits are, and where a branch may turn."""
+    """The artifact beside the model at certain sizes: where its limits are, and where a branch may turn."""
     found = []
     sizes = MEASURED[1]._replace(full=True)
-    for axis, size in dict.fromkeys(ends):
-        run = _run(job, session, draws, sizes, scale, kind, changed={axis: size})
+    for changed in several:
+        run = _run(job, session, draws, sizes, scale, kind, changed=dict(changed))
         if isinstance(run, Run):
             found.append(run)
         elif not run.by_model:
-            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), axis: size}, run))
+            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), **changed}, run))
     return found
 
 

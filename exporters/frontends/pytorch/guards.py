@@ -60,8 +60,8 @@ def require_unbounded(program: torch.export.ExportedProgram, axes: Mapping[sympy
                 )
 
 
-def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Symbol, str]) -> list[tuple[str, int]]:
-    """Sizes of an axis, next to the traced one, at which what the trace took for granted no longer holds.
+def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Symbol, str]) -> list[dict[str, int]]:
+    """Sizes of the axes, one of them not the traced one, at which what the trace took for granted no longer holds.
 
     `if x.size(1) == 4` was traced on one side of that test, and only size 4 tells whether the other is another model.
 
@@ -69,7 +69,8 @@ def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Sym
         program: traced.
         axes: the axis of each of the tracer's symbols.
     """
-    traced, found = traced_symbols(program), set()
+    traced = traced_symbols(program)
+    found: set[tuple[str, int]] = set()
     for guard in dict.fromkeys(_guards(program)):
         numbers = {int(number) for number in guard.atoms(sympy.Integer)}
         near = {*range(2, _NEAR), *(number + by for number in numbers for by in (-1, 0, 1))}
@@ -82,7 +83,8 @@ def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Sym
             for side in ([size for size in ends if size < usual], [size for size in ends if size > usual]):
                 if side:
                     found.add((axes[symbol], _nearest(at, usual, min(side, key=lambda size: abs(size - usual)))))
-    return sorted(found)
+    usual_sizes = {name: traced[symbol] for symbol, name in axes.items()}
+    return [{**usual_sizes, axis: size} for axis, size in sorted(found)]
 
 
 def _holds(guard: Any, symbol: sympy.Symbol, traced: Mapping[sympy.Symbol, int], size: int) -> bool:

@@ -50,7 +50,7 @@ class Program:
         fixed: declared dynamic axes that the trace made constants: axis → the traced size.
         bounds: declared dynamic axes for which the trace holds up to a size: axis → that size.
         loops: declared dynamic axes that a number of steps follows from, though they are no constants.
-        turns: axes and sizes at which something that the trace took for granted ends.
+        turns: sizes of the axes at which something that the trace took for granted ends.
     """
 
     exported: torch.export.ExportedProgram
@@ -59,7 +59,7 @@ class Program:
     fixed: dict[str, int]
     bounds: dict[str, int]
     loops: frozenset[str]
-    turns: tuple[tuple[str, int], ...]
+    turns: tuple[dict[str, int], ...]
 
     @property
     def unrolled(self) -> bool:
