@@ -11,17 +11,58 @@ from seqport.exporters.signature import Input
 
 
 def chosen_outputs(found: Sequence[str], wanted: Sequence[str] | None, inputs: Sequence[Input]) -> list[str]:
-    """The names of the outputs: the user's, or the model's own, none of them an input's.
+    """The names of the outputs in the model's order: the user's, or the model's own, none of them an input's.
+
+    Where the user names the model's own outputs in another order, each keeps its name: see `order_outputs`.
 
     Raises:
-        InputsError: the model gives another number of outputs.
+        InputsError: the model gives another number of outputs, or calls another of them by one of these names.
     """
-    if wanted is not None:
-        if len(wanted) != len(found):
-            raise InputsError(f"outputs names {len(wanted)} outputs {list(wanted)}, and the model gives {len(found)}")
-        return list(wanted)
     taken = {item.name for item in inputs}
-    return [f"{name}_out" if name in taken else name for name in found]
+    own = [f"{name}_out" if name in taken else name for name in found]
+    if wanted is None or sorted(wanted) == sorted(own):
+        return own
+    if len(wanted) != len(own):
+        raise InputsError(f"outputs names {len(wanted)} outputs {list(wanted)}, and the model gives {len(found)}")
+    for position, (name, here) in enumerate(zip(wanted, own, strict=True)):
+        if name in own and name != here:
+            raise InputsError(
+                f"outputs names {name!r} at position {position}, where the model gives {here!r}, and the model's own "
+                f"{name!r} stands at position {own.index(name)}: its outputs are {', '.join(own)}. Give new names in "
+                "this order, or all of these names in any order"
+            )
+    return list(wanted)
+
+
+def order_outputs(graph: ir.Graph, names: Sequence[str], wanted: Sequence[str] | None) -> None:
+    """Put the graph's outputs, which have these names, in the order that the user wants; further ones stay behind."""
+    if wanted is not None and list(wanted) != list(names[: len(wanted)]):
+        ordered = [*wanted, *names[len(wanted) :]]
+        graph.outputs[:] = [graph.outputs[names.index(name)] for name in ordered]
+
+
+def order_of(names: Sequence[str], own: Sequence[str], *, ordered: bool) -> list[int]:
+    """For each of the model's own inputs, which declared one it is: by name, or by position where no name is known.
+
+    Args:
+        names: of the declared inputs.
+        own: the model's names of its inputs.
+        ordered: whether `own` is an order that the model's author gave.
+
+    Raises:
+        InputsError: another number of inputs, or it cannot be told which is which.
+    """
+    if len(names) != len(own):
+        raise InputsError(f"inputs names {len(names)} inputs ({', '.join(names)}); the model takes {', '.join(own)}")
+    if set(names) == set(own):
+        return [names.index(name) for name in own]
+    if set(names) & set(own) or (len(own) > 1 and not ordered):
+        missing = ", ".join(name for name in names if name not in own)
+        raise InputsError(
+            f"inputs names {', '.join(names)}; the model takes {', '.join(own)}, and no {missing}: "
+            "call every input by the model's own name, in any order"
+        )
+    return list(range(len(own)))
 
 
 def name_interface(graph: ir.Graph, inputs: Sequence[Input], outputs: Sequence[str]) -> None:

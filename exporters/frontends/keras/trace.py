@@ -19,7 +19,7 @@ from seqport.exporters.frontends.keras.cudnn import without_cudnn
 from seqport.exporters.frontends.keras.library import is_a, is_legacy, layers_of, path_of
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
-from seqport.exporters.frontends.naming import chosen_outputs
+from seqport.exporters.frontends.naming import chosen_outputs, order_outputs
 from seqport.exporters.frontends.tensorflow.convert import explained, plain_name, quiet, rename, translated
 from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
 from seqport.exporters.frontends.tensorflow.loops import lift_loops
@@ -46,6 +46,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
     with quiet():
         graph = _translated(function, opset, refusals)
         rename(graph, inputs, names)
+        order_outputs(graph.graph, names, outputs)
         lift_loops(graph, refusals)
     library = "tf_keras" if is_legacy(model) else "keras"
     return Capture(

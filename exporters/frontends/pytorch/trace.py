@@ -17,7 +17,7 @@ from torch import nn
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError
-from seqport.exporters.frontends.naming import chosen_outputs, name_interface
+from seqport.exporters.frontends.naming import chosen_outputs, name_interface, order_outputs
 from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
@@ -75,6 +75,7 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
     _own_names(graph.graph)
     compute_sizes(graph.graph, len(inputs), len(names))
     name_interface(graph.graph, inputs, names)
+    order_outputs(graph.graph, names, outputs)
     return Capture(
         model=graph,
         inputs=tuple(inputs),

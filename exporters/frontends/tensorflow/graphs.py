@@ -15,6 +15,8 @@ from seqport.exporters.signature import Input
 
 # Operations that end a graph without being an answer.
 _NO_OUTPUT = frozenset({"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault"})
+# Operations of several answers, with the attribute that says how many; two where none does.
+_SEVERAL = {"TopK": "", "TopKV2": "", "Split": "num_split", "SplitV": "num_split", "Unpack": "num"}
 
 
 def read_graph(path: Path) -> Any:
@@ -67,12 +69,23 @@ class Frozen:
         return found
 
     def fetches(self, wanted: Sequence[str] | None) -> dict[str, str]:
-        """Output → tensor: those that are wanted, where these are names of the graph's own; else all of them."""
-        known = self.outputs or {name.rpartition("/")[2]: tensor_name(name) for name in output_names(self.graph_def)}
+        """Output → tensor: those that are wanted, where these are names of the graph's own; else all of them.
+
+        Raises:
+            InputsError: some of the names are the graph's own, and others are not.
+        """
+        known = self.outputs or _ends(self.graph_def)
         operations = {node.name for node in self.graph_def.node}
-        if wanted is not None and all(name in self.outputs or operation(name) in operations for name in wanted):
-            return {name: self.outputs.get(name, tensor_name(name)) for name in wanted}
-        return known
+        named = known | {name: tensor_name(name) for name in wanted or () if operation(name) in operations}
+        missing = [name for name in wanted or () if name not in named]
+        if wanted is None or len(missing) == len(wanted):
+            return known
+        if missing:
+            raise InputsError(
+                f"outputs names {', '.join(wanted)}, and the graph has no {', '.join(missing)}: its outputs are "
+                f"{', '.join(known)}. Name operations of the graph, or give new names to all of its outputs in this order"
+            )
+        return {name: self.outputs.get(name, named[name]) for name in wanted}
 
 
 def placeholders(graph_def: Any) -> list[tf.TensorSpec]:
@@ -89,6 +102,23 @@ def output_names(graph_def: Any) -> list[str]:
     """The operations that no other reads."""
     read = {operation(name) for node in graph_def.node for name in node.input}
     return [node.name for node in graph_def.node if node.name not in read and node.op not in _NO_OUTPUT]
+
+
+def _ends(graph_def: Any) -> dict[str, str]:
+    """Name → tensor of every output: the last part of the operation's name, the whole of it where two share that."""
+    counts = {node.name: _answers(node) for node in graph_def.node}
+    tensors = [f"{name}:{i}" for name in output_names(graph_def) for i in range(counts[name])]
+    short = [tensor.rpartition("/")[2].removesuffix(":0") for tensor in tensors]
+    return {
+        name if short.count(name) == 1 else tensor.removesuffix(":0"): tensor
+        for name, tensor in zip(short, tensors, strict=True)
+    }
+
+
+def _answers(node: Any) -> int:
+    """How many tensors of an operation that ends a graph are outputs of it."""
+    attribute = _SEVERAL.get(node.op)
+    return 1 if attribute is None else node.attr[attribute].i if attribute else 2
 
 
 def tensor_name(name: str) -> str:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import InputsError, Refusal
-from seqport.exporters.frontends.naming import chosen_outputs, name_interface
+from seqport.exporters.frontends.naming import chosen_outputs, name_interface, order_outputs
 from seqport.exporters.frontends.tensorflow.convert import (
     converted,
     explained,
@@ -102,6 +102,7 @@ def _called(
     graph = translated(function, opset)
     names = chosen_outputs(found, outputs, inputs)
     rename(graph, inputs, names)
+    order_outputs(graph.graph, names, outputs)
     return graph, names
 
 
