@@ -106,3 +106,84 @@ def test_every_output_of_the_operation_that_ends_a_graph(tmp_path: Path) -> None
 def test_a_misspelled_output_of_a_graph(outputs: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputsError, match=r"the graph has no a_typo: its outputs are a, b\. Name operations"):
         export(_frozen(tmp_path), tmp_path / "m.onnx", outputs=outputs)
+
+
+def _two_inputs(y: Any, x: Any) -> Any:
+    return tf.nn.relu(y) - tf.tanh(x)
+
+
+def _spec(name: str) -> tf.TensorSpec:
+    return tf.TensorSpec((None, None, 3), name=name)
+
+
+def _saved_two(folder: Path) -> Path:
+    module = tf.Module()
+    function = tf.function(lambda y, x: {"z": _two_inputs(y, x)}, input_signature=[_spec("y"), _spec("x")])
+    tf.saved_model.save(module, str(folder / "two"), signatures=function.get_concrete_function())
+    return folder / "two"
+
+
+def _keras_two(_: Path) -> keras.Model:
+    x, y = (keras.Input((None, 3), name=name) for name in ("y", "x"))
+    return keras.Model([x, y], layers.Subtract()([layers.ReLU()(x), layers.Activation("tanh")(y)]))
+
+
+def _function_two(_: Path) -> Any:
+    return tf.function(_two_inputs).get_concrete_function(_spec("y"), _spec("x"))
+
+
+def _named(*names: str) -> list[Input]:
+    return [Input(name, ("batch", "seq", 3)) for name in names]
+
+
+@pytest.mark.parametrize("make", [_saved_two, _keras_two, _function_two])
+def test_inputs_are_matched_by_name(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    model = make(tmp_path)
+    feed = {"x": FEED["x"], "y": FEED["x"][::-1].copy()}
+    # The argument that is rectified is the one called "y".
+    found = run_file(export(model, tmp_path / "m.onnx", _named("x", "y")).path, feed)
+    np.testing.assert_allclose(*found.values(), np.maximum(feed["y"], 0) - np.tanh(feed["x"]), atol=1e-6)
+    with pytest.raises(InputsError, match=r"inputs names x, z; the model takes .*, and no z: call every input by"):
+        export(model, tmp_path / "m.onnx", _named("x", "z"))
+
+
+def test_new_names_for_what_has_no_order(tmp_path: Path) -> None:
+    with pytest.raises(InputsError, match=r"inputs names p, q; the model takes x, y, and no p, q"):
+        export(_saved_two(tmp_path), tmp_path / "m.onnx", _named("p", "q"))
+
+
+def test_new_names_for_a_functional_models_inputs_go_by_position(tmp_path: Path) -> None:
+    feed = {"p": FEED["x"], "q": FEED["x"][::-1].copy()}
+    found = run_file(export(_keras_two(tmp_path), tmp_path / "m.onnx", _named("p", "q")).path, feed)
+    np.testing.assert_allclose(*found.values(), np.maximum(feed["p"], 0) - np.tanh(feed["q"]), atol=1e-6)
+
+
+def test_a_value_of_pythons_is_no_input(tmp_path: Path) -> None:
+    function = tf.function(lambda x, rectify: tf.nn.relu(x) if rectify else tf.tanh(x))
+    artifact = export(function.get_concrete_function(_spec("x"), True), tmp_path / "m.onnx")
+    assert [item.name for item in artifact.description.inputs] == ["x"]
+    np.testing.assert_allclose(*run_file(artifact.path, FEED).values(), np.maximum(FEED["x"], 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [tf.TensorSpec(None, name="x"), tf.RaggedTensorSpec([None, None, 3])])
+def test_inputs_without_a_shape_are_to_be_declared(spec: Any, tmp_path: Path) -> None:
+    function = tf.function(lambda x: tf.nn.relu(x), input_signature=[spec])
+    for model in (function, function.get_concrete_function()):
+        with pytest.raises(
+            InputsError, match=r"inputs is missing, .* not their shapes \(a tensor of any rank, a ragged"
+        ):
+            export(model, tmp_path / "m.onnx")
+
+
+def test_a_tensor_of_any_rank_takes_the_declared_axes(tmp_path: Path) -> None:
+    function = tf.function(lambda x: tf.nn.relu(x), input_signature=[tf.TensorSpec(None, name="x")])
+    for model in (function, function.get_concrete_function()):
+        found = run_file(export(model, tmp_path / "m.onnx", [X]).path, FEED)
+        np.testing.assert_allclose(*found.values(), np.maximum(FEED["x"], 0), atol=1e-6)
+
+
+def test_a_spec_without_a_name(tmp_path: Path) -> None:
+    function = tf.function(lambda x: tf.nn.relu(x), input_signature=[tf.TensorSpec((None, None, 3))])
+    for model in (function, function.get_concrete_function()):
+        found = run_file(export(model, tmp_path / "m.onnx", [X]).path, FEED)
+        np.testing.assert_allclose(*found.values(), np.maximum(FEED["x"], 0), atol=1e-6)

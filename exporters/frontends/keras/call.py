@@ -12,6 +12,7 @@ import tensorflow as tf
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
 from seqport.exporters.frontends.keras.library import is_legacy
+from seqport.exporters.frontends.naming import order_of
 from seqport.exporters.signature import Input
 
 Call = Callable[[Sequence[Any]], Any]
@@ -108,9 +109,7 @@ def _by_name(model: Any, first: str, values: dict[str, Any]) -> Any:
 
 def _declared_caller(model: Any, tensors: Sequence[Any], inputs: Sequence[Input]) -> Call:
     names, wanted = [item.name for item in inputs], [_name(tensor) for tensor in tensors]
-    if len(names) != len(wanted):
-        raise InputsError(f"inputs names {len(names)} inputs ({', '.join(names)}); the model takes {', '.join(wanted)}")
-    order = [names.index(name) for name in wanted] if set(names) == set(wanted) else range(len(names))
+    order = order_of(names, wanted, ordered=True)
     structure = getattr(model, "_nested_inputs" if is_legacy(model) else "_inputs_struct", None)
 
     def call(values: Sequence[Any]) -> Any:

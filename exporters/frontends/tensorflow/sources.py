@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from seqport.exporters.arrangement import Arrangement
-from seqport.exporters.errors import ExportError, InputsError
+from seqport.exporters.errors import ExportError
+from seqport.exporters.frontends.naming import order_of
 from seqport.exporters.frontends.tensorflow.graphs import Frozen, placeholders, pruned, read_graph
 from seqport.exporters.frontends.tensorflow.saved_v1 import frozen, meta_graph
 from seqport.exporters.signature import Input
@@ -92,19 +93,25 @@ def _concrete(function: Any, kind: str, order: Sequence[str] = ()) -> Source:
     """A concrete function; a loaded one takes and gives names without an order: `order` first, then by name."""
     positional, named = function.structured_input_signature
     named = {name: named[name] for name in sorted(named, key=lambda name: _rank(name, order))}
-    specs = [*positional, *named.values()] if not positional else list(positional)
-    names = [spec.name for spec in tf.nest.flatten(specs)]
+    specs = _tensors([positional, *named.values()])
+    names = _names(specs)
+    ordered = not named or set(named) <= set(order)
 
     def run(arrangement: Arrangement) -> Run:
-        if {item.name for item in arrangement.inputs} == set(named) and named:
-            keys = [item.name for item in arrangement.inputs]
-        else:
-            keys = list(named)
-        if named and len(keys) != len(arrangement.inputs):
-            raise InputsError(f"the function takes {', '.join(names)}; inputs names {len(arrangement.inputs)}")
-        if named:
-            return lambda values: _in_order(_named(function(**dict(zip(keys, values, strict=True)))))
-        return _spread(function, arrangement)
+        if not arrangement.is_flat:
+            return _spread(function, arrangement)
+        places = order_of([item.name for item in arrangement.inputs], names, ordered=ordered)
+
+        def call(values: Sequence[Any]) -> dict[str, Any]:
+            given = iter([values[place] for place in places])
+            # What is no spec is a value of Python's, which the function was traced with.
+            arguments, keywords = tf.nest.map_structure(
+                lambda leaf: next(given) if isinstance(leaf, tf.TypeSpec) else leaf, (positional, list(named.values()))
+            )
+            result = _named(function(*arguments, **dict(zip(named, keywords, strict=True))))
+            return _in_order(result) if named else result
+
+        return call
 
     return Source(kind, _signature(specs), run)
 
@@ -127,22 +134,30 @@ def _graph_def(path: Path) -> Source:
 
 
 def _frozen(kind: str, graph: Frozen, specs: Sequence[tf.TensorSpec]) -> Source:
-    known = _signature(specs) if all(spec.shape.rank is not None for spec in specs) else None
-
     def run(arrangement: Arrangement) -> Run:
         return pruned(graph, graph.feeds(arrangement.inputs), graph.fetches(None))
 
-    return Source(kind, known, run, graph)
+    return Source(kind, _signature(specs), run, graph)
+
+
+def _tensors(specs: Any) -> list[Any]:
+    """The specs in a structure, without values of Python's that a function is bound to."""
+    return [leaf for leaf in tf.nest.flatten(specs) if isinstance(leaf, tf.TypeSpec)]
+
+
+def _names(specs: Sequence[Any]) -> list[str]:
+    """The specs' names, a number for one that has none."""
+    return [getattr(spec, "name", None) or f"input_{i}" for i, spec in enumerate(specs)]
 
 
 def _signature(specs: Any) -> list[Input] | None:
-    """Inputs for TensorSpecs: the batch first, then time."""
-    if not specs:
+    """Inputs for TensorSpecs: the batch first, then time. None where one is ragged or of any rank."""
+    flat = _tensors(specs)
+    if not flat or any(not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None for spec in flat):
         return None
     found = []
-    flat = tf.nest.flatten(specs)
     with_time = [s.name for s in flat if s.shape.rank and s.shape.rank > 1 and s.shape[1] is None]
-    for spec in flat:
+    for name, spec in zip(_names(flat), flat, strict=True):
         axes: list[str | int] = []
         for position, size in enumerate(spec.shape.as_list()):
             if size is not None:
@@ -150,6 +165,6 @@ def _signature(specs: Any) -> list[Input] | None:
             elif position == 0 or ("batch" not in axes and spec.shape[0] is not None):
                 axes.append("batch")
             else:
-                axes.append("seq" if position == 1 and len(with_time) == 1 else f"{spec.name}_{position}")
-        found.append(Input(spec.name, tuple(axes), spec.dtype.name))
+                axes.append("seq" if position == 1 and len(with_time) == 1 else f"{name}_{position}")
+        found.append(Input(name, tuple(axes), spec.dtype.name))
     return found

@@ -43,7 +43,8 @@ def known_inputs(model: Any) -> list[list[Input]]:
     known = source_of(model).known
     if known is None:
         raise InputsError(
-            "inputs is missing, and the model does not declare its own: "
+            "inputs is missing, and the model does not declare its own, or not their shapes (a tensor of any rank, "
+            "a ragged one): "
             'pass inputs=[Input("x", ("batch", "seq", 8)), ...] in the order of its arguments'
         )
     time = {axis for item in known for axis in item.axes[1:2] if isinstance(axis, str)}
