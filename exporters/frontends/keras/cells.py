@@ -17,6 +17,8 @@ _CELLS: dict[str, tuple[str, str]] = {
     "GRUCell": ("gru", "zrn"),
     "LSTMCell": ("lstm", "ifgo"),
 }
+# What a cell does before and beside its steps, which the trace runs as it is.
+_AROUND_A_STEP = frozenset({"build", "get_config", "from_config", "get_initial_state"})
 
 
 def cells_of(layer: Any) -> list[Any]:
@@ -77,9 +79,20 @@ def _kind(cell: Any) -> tuple[str, str] | None:
     for library in libraries():
         for name, kind in _CELLS.items():
             base = getattr(library.layers, name)
-            if isinstance(cell, base) and type(cell).call is base.call:
-                return kind
+            if isinstance(cell, base):
+                return None if _steps_otherwise(type(cell), base, library.layers.Layer) else kind
     return None
+
+
+def _steps_otherwise(cell: type, base: type, layer: type) -> bool:
+    """Whether a subclass has its own form of anything that Keras's cell has and other layers have not, or of a call."""
+    own = {name for kind in base.__mro__ if kind not in layer.__mro__ for name in vars(kind)}
+    names = {name for name in own if not name.startswith("__")} - _AROUND_A_STEP | {"__call__"}
+    return any(_found(cell, name) is not _found(base, name) for name in names)
+
+
+def _found(kind: type, name: str) -> Any:
+    return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
 
 
 def _functions(cell: Any) -> list[Any]:

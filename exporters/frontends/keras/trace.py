@@ -38,7 +38,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
             f"Keras runs on the {keras.backend.backend()} backend: expected tensorflow. "
             "Remedy: set KERAS_BACKEND=tensorflow before keras is imported, and load the model there"
         )
-    kept = KeptStates(model, arrangement.inputs[0].axes[0])
+    kept = KeptStates(model, next((item.axes[0] for item in arrangement.inputs if item.axes), "batch"))
     inputs = [*arrangement.inputs, *kept.inputs]
     refusals: list[Refusal] = []
     call, function, names = _traced(callers(model, arrangement), inputs, kept, refusals)

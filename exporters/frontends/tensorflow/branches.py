@@ -42,10 +42,19 @@ def take_branches(model: ir.Model) -> None:
                 again = True
     facts = Facts(model)
     for node in [item for item in model.graph if item.op_type == "Where" and item.domain == ""]:
-        test, other = facts.of(node.inputs[0]), facts.of(node.inputs[2])
-        if test is not None and test.all() and other is not None and other.size == 1 and node.inputs[1] is not None:
-            replace(model.graph, node.outputs[0], node.inputs[1], before=node)
+        test, taken, other = facts.of(node.inputs[0]), node.inputs[1], facts.of(node.inputs[2])
+        if taken is None or test is None or other is None or not test.all():
+            continue
+        if _within(test.shape, facts.shape(taken)) and _within(other.shape, facts.shape(taken)):
+            replace(model.graph, node.outputs[0], taken, before=node)
     common.RemoveUnusedNodesPass()(model)
+
+
+def _within(shape: tuple[int, ...], of: tuple[int | str | None, ...] | None) -> bool:
+    """Whether a tensor of the second shape surely keeps it when it meets one of the first."""
+    if of is None or len(shape) > len(of):
+        return not shape
+    return all(size in (1, have) for size, have in zip(reversed(shape), reversed(of), strict=False))
 
 
 def _inline(graph: ir.Graph, node: ir.Node, *, taken: bool) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ from seqport.exporters.signature import Input
 TOKEN_PREFIX = "seqport:"
 # tf2onnx writes opsets up to this one; the passes convert upwards from it.
 _NEWEST_OPSET = 18
+_RANDOM = "the model draws random numbers: switch that off for inference (dropout with training=False)"
 _REPLACE = "replace it in the model, or run it outside of the exported part"
 _ADVICE = {
     "CudnnRNNV3": "the model was saved on a machine with a GPU: export the live model, or save it with use_cudnn=False",
@@ -109,11 +110,17 @@ def _checked(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
     if unknown:
         raise ExportError(
             f"tf2onnx cannot translate the TensorFlow operation {', '.join(sorted(unknown))}: "
-            f"{next((advice for op, advice in _ADVICE.items() if op in unknown), _REPLACE)} "
+            f"{_advice(unknown)} "
             f"({', '.join(sorted(n.name or '' for n in unknown.values()))})"
         )
     take_branches(model)
     return model
+
+
+def _advice(unknown: Iterable[str]) -> str:
+    if any("Random" in op for op in unknown):
+        return _RANDOM
+    return next((advice for op, advice in _ADVICE.items() if op in unknown), _REPLACE)
 
 
 def _optimised(*arguments: Any, original: Callable[..., Any] = tf_loader.tf_optimize) -> Any:
