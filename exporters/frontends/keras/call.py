@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
-from seqport.exporters.frontends.keras.library import is_legacy
+from seqport.exporters.frontends.keras.library import is_legacy, libraries
 from seqport.exporters.frontends.naming import order_of
 from seqport.exporters.signature import Input
 
@@ -34,10 +34,11 @@ def known_inputs(model: Any) -> list[list[Input]]:
             'pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
         )
     fixed = [_name(t) for t in tensors if t.shape and None not in t.shape]
-    if fixed:
+    # A Functional model has the sizes that its author gave; a Sequential one may have those of its first batch.
+    if fixed and _is_sequential(model):
         raise InputsError(
             f"inputs is missing, and the model {model.name!r} fixes every axis of {fixed[0]!r}, the batch too "
-            '(it was built by a call): pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
+            '(it was built by a call, or with a batch size): pass inputs=[Input("ids", ("batch", "seq"), "int64"), ...]'
         )
     with_time = [t for t in tensors if len(t.shape) > 1 and t.shape[1] is None]
     found = []
@@ -118,6 +119,10 @@ def _declared_caller(model: Any, tensors: Sequence[Any], inputs: Sequence[Input]
         return model(packed, training=False)
 
     return call
+
+
+def _is_sequential(model: Any) -> bool:
+    return isinstance(model, tuple(library.Sequential for library in libraries()))
 
 
 def _declared(model: Any) -> Sequence[Any] | None:

@@ -86,8 +86,9 @@ def _kind(cell: Any) -> tuple[str, str] | None:
 
 def _steps_otherwise(cell: type, base: type, layer: type) -> bool:
     """Whether a subclass has its own form of anything that Keras's cell has and other layers have not, or of a call."""
-    own = {name for kind in base.__mro__ if kind not in layer.__mro__ for name in vars(kind)}
-    names = {name for name in own if not name.startswith("__")} - _AROUND_A_STEP | {"__call__"}
+    kinds = [vars(kind) for kind in base.__mro__ if kind not in layer.__mro__]
+    own = {name for found in kinds for name, value in found.items() if callable(value) and not name.startswith("__")}
+    names = own - _AROUND_A_STEP | {"__call__"}
     return any(_found(cell, name) is not _found(base, name) for name in names)
 
 

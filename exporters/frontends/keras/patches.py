@@ -31,6 +31,7 @@ def recurrent_layers_whole(refusals: list[Refusal], kept: KeptStates) -> Iterato
     def capture(
         layer: Any, loop: Callable[[], Any], x: Any, initial_state: Any, mask: Any, time_major: bool = False
     ) -> Any:
+        kept.meet(layer)
         if (refusal := obstacle(layer)) is not None:
             if refusal not in refusals:
                 refusals.append(refusal)

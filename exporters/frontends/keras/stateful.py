@@ -6,7 +6,7 @@ A file has no memory between calls, so each state of each stateful layer is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,12 +28,16 @@ class KeptStates:
     """
 
     def __init__(self, model: Any, batch_axis: str | int) -> None:
-        self.layers = [
-            layer
-            for layer in (layers_of(model) if model is not None else ())
-            if is_a(layer, "RNN") and layer.stateful and _are_kept(layer)
-        ]
+        found = layers_of(model) if model is not None else []
+        self._around = {
+            id(layer): outer.name
+            for outer in found
+            if outer is not model
+            for layer in outer._flatten_layers(recursive=False, include_self=False)
+        }
+        self.layers = [layer for layer in found if is_a(layer, "RNN") and layer.stateful and _are_kept(layer)]
         self._batch_axis = batch_axis
+        self._met: set[int] = set()
         self._given: dict[int, Any] = {}
         self.finals: dict[int, Any] = {}
 
@@ -65,6 +69,16 @@ class KeptStates:
             for layer in self.layers:
                 layer.stateful = True
 
+    def meet(self, layer: Any) -> None:
+        """Remember that the model calls a layer, whether it can be captured or not."""
+        self._met.add(id(layer))
+
+    def leave_unmet(self) -> bool:
+        """Leave out the layers that a trace did not meet: the model has them, and does not call them."""
+        before = len(self.layers)
+        self.layers = [layer for layer in self.layers if id(layer) in self._met]
+        return len(self.layers) < before
+
     def initial(self, layer: Any, state: Any) -> Any:
         """The state that a layer starts from while it is traced."""
         given = self._given.get(id(layer))
@@ -76,8 +90,8 @@ class KeptStates:
             self.finals[id(layer)] = tf.nest.flatten(finals)
 
     def outputs(self) -> list[Any]:
-        """The final states of all layers."""
-        return [state for layer in self.layers for state in self.finals[id(layer)]]
+        """The final states of all layers that the model called."""
+        return [state for layer in self.layers if id(layer) in self._met for state in self.finals[id(layer)]]
 
     @contextmanager
     def run_from(self, values: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -96,11 +110,21 @@ class KeptStates:
 
     def _variables(self) -> list[tuple[str, Any]]:
         found = []
-        for layer in self.layers:
+        for layer, label in zip(self.layers, _labels(self.layers, self._around), strict=True):
             states = tf.nest.flatten(layer.states)
             single = len(states) <= len(_NAMES)
-            found += [(f"{layer.name}_{_NAMES[i] if single else i}", state) for i, state in enumerate(states)]
+            found += [(f"{label}_{_NAMES[i] if single else i}", state) for i, state in enumerate(states)]
         return found
+
+
+def _labels(layers: Sequence[Any], around: Mapping[int, str]) -> list[str]:
+    """The layers' names; of those that share one, behind the name of the model around each, or with a number."""
+    names = [layer.name for layer in layers]
+    labels = [
+        f"{around[id(layer)]}_{layer.name}" if names.count(layer.name) > 1 and id(layer) in around else layer.name
+        for layer in layers
+    ]
+    return [f"{label}_{i}" if label in labels[:i] else label for i, label in enumerate(labels)]
 
 
 def _are_kept(layer: Any) -> bool:

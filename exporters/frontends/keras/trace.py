@@ -41,7 +41,12 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
     kept = KeptStates(model, next((item.axes[0] for item in arrangement.inputs if item.axes), "batch"))
     inputs = [*arrangement.inputs, *kept.inputs]
     refusals: list[Refusal] = []
-    call, function, names = _traced(callers(model, arrangement), inputs, kept, refusals)
+    calls = callers(model, arrangement)
+    call, function, names = _traced(calls, inputs, kept, refusals)
+    if kept.leave_unmet():
+        refusals.clear()
+        inputs = [*arrangement.inputs, *kept.inputs]
+        call, function, names = _traced(calls, inputs, kept, refusals)
     names = [*chosen_outputs(names, outputs, inputs), *kept.output_names]
     with quiet():
         graph = _translated(function, opset, refusals)
