@@ -73,7 +73,7 @@ def export(
         path: the ONNX file to write; an existing one is replaced only when the export has succeeded.
         inputs: name, axes and dtype of each input, in the order of the model's arguments; an argument that is a
             tuple or dict is given as a tuple or dict of Inputs. May be left out where the model knows them.
-        outputs: names of the outputs in the model's order; chosen from its structure where left out.
+        outputs: new names in the model's order, or its own in any order; chosen from its structure where left out.
         example: arrays or tensors by input name, whose values the comparison draws from. Give it where
             random values make no sense to the model, such as ids above 1 that matter.
         strict: False writes an artifact that breaks the contract, and records the breaks in it.

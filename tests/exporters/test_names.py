@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -142,7 +142,7 @@ def test_inputs_are_matched_by_name(make: Callable[[Path], Any], tmp_path: Path)
     feed = {"x": FEED["x"], "y": FEED["x"][::-1].copy()}
     # The argument that is rectified is the one called "y".
     found = run_file(export(model, tmp_path / "m.onnx", _named("x", "y")).path, feed)
-    np.testing.assert_allclose(*found.values(), np.maximum(feed["y"], 0) - np.tanh(feed["x"]), atol=1e-6)
+    np.testing.assert_allclose(next(iter(found.values())), np.maximum(feed["y"], 0) - np.tanh(feed["x"]), atol=1e-6)
     with pytest.raises(InputsError, match=r"inputs names x, z; the model takes .*, and no z: call every input by"):
         export(model, tmp_path / "m.onnx", _named("x", "z"))
 
@@ -155,17 +155,27 @@ def test_new_names_for_what_has_no_order(tmp_path: Path) -> None:
 def test_new_names_for_a_functional_models_inputs_go_by_position(tmp_path: Path) -> None:
     feed = {"p": FEED["x"], "q": FEED["x"][::-1].copy()}
     found = run_file(export(_keras_two(tmp_path), tmp_path / "m.onnx", _named("p", "q")).path, feed)
-    np.testing.assert_allclose(*found.values(), np.maximum(feed["p"], 0) - np.tanh(feed["q"]), atol=1e-6)
+    np.testing.assert_allclose(next(iter(found.values())), np.maximum(feed["p"], 0) - np.tanh(feed["q"]), atol=1e-6)
 
 
 def test_a_value_of_pythons_is_no_input(tmp_path: Path) -> None:
     function = tf.function(lambda x, rectify: tf.nn.relu(x) if rectify else tf.tanh(x))
     artifact = export(function.get_concrete_function(_spec("x"), True), tmp_path / "m.onnx")
     assert [item.name for item in artifact.description.inputs] == ["x"]
-    np.testing.assert_allclose(*run_file(artifact.path, FEED).values(), np.maximum(FEED["x"], 0), atol=1e-6)
+    found = run_file(artifact.path, FEED)
+    np.testing.assert_allclose(next(iter(found.values())), np.maximum(FEED["x"], 0), atol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [tf.TensorSpec(None, name="x"), tf.RaggedTensorSpec([None, None, 3])])
+def test_a_value_of_pythons_beside_a_dict(tmp_path: Path) -> None:
+    function = tf.function(lambda xs, scale: xs["a"] * scale - xs["b"])
+    concrete = function.get_concrete_function({"a": _spec("a"), "b": _spec("b")}, 2.0)
+    a, b = _named("a", "b")
+    feed = {"a": FEED["x"], "b": FEED["x"][::-1].copy()}
+    found = run_file(export(concrete, tmp_path / "m.onnx", [{"a": a, "b": b}]).path, feed)
+    np.testing.assert_allclose(found["output"], 2 * feed["a"] - feed["b"], atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [tf.TensorSpec(cast(Any, None), name="x"), tf.RaggedTensorSpec([None, None, 3])])
 def test_inputs_without_a_shape_are_to_be_declared(spec: Any, tmp_path: Path) -> None:
     function = tf.function(lambda x: tf.nn.relu(x), input_signature=[spec])
     for model in (function, function.get_concrete_function()):
@@ -176,14 +186,14 @@ def test_inputs_without_a_shape_are_to_be_declared(spec: Any, tmp_path: Path) ->
 
 
 def test_a_tensor_of_any_rank_takes_the_declared_axes(tmp_path: Path) -> None:
-    function = tf.function(lambda x: tf.nn.relu(x), input_signature=[tf.TensorSpec(None, name="x")])
+    function = tf.function(lambda x: tf.nn.relu(x), input_signature=[tf.TensorSpec(cast(Any, None), name="x")])
     for model in (function, function.get_concrete_function()):
         found = run_file(export(model, tmp_path / "m.onnx", [X]).path, FEED)
-        np.testing.assert_allclose(*found.values(), np.maximum(FEED["x"], 0), atol=1e-6)
+        np.testing.assert_allclose(next(iter(found.values())), np.maximum(FEED["x"], 0), atol=1e-6)
 
 
 def test_a_spec_without_a_name(tmp_path: Path) -> None:
     function = tf.function(lambda x: tf.nn.relu(x), input_signature=[tf.TensorSpec((None, None, 3))])
     for model in (function, function.get_concrete_function()):
         found = run_file(export(model, tmp_path / "m.onnx", [X]).path, FEED)
-        np.testing.assert_allclose(*found.values(), np.maximum(FEED["x"], 0), atol=1e-6)
+        np.testing.assert_allclose(next(iter(found.values())), np.maximum(FEED["x"], 0), atol=1e-6)

@@ -86,7 +86,7 @@ def _saved_model(path: Path) -> Source:
 def _argument_names(loaded: Any) -> list[str]:
     """The arguments of the function that Keras's `export` saves beside the signature, in the model's own order."""
     functions = getattr(getattr(loaded, "serve", None), "concrete_functions", [])
-    return [spec.name for function in functions[:1] for spec in tf.nest.flatten(function.structured_input_signature)]
+    return [name for function in functions[:1] for name in _names(_tensors(function.structured_input_signature))]
 
 
 def _concrete(function: Any, kind: str, order: Sequence[str] = ()) -> Source:
@@ -99,7 +99,9 @@ def _concrete(function: Any, kind: str, order: Sequence[str] = ()) -> Source:
 
     def run(arrangement: Arrangement) -> Run:
         if not arrangement.is_flat:
-            return _spread(function, arrangement)
+            given = len(arrangement.arguments(arrangement.inputs))
+            bound = [] if _tensors(positional[given:]) else positional[given:]
+            return lambda values: _named(function(*arrangement.arguments(values), *bound))
         places = order_of([item.name for item in arrangement.inputs], names, ordered=ordered)
 
         def call(values: Sequence[Any]) -> dict[str, Any]:
