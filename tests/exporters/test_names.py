@@ -83,6 +83,15 @@ def test_an_own_name_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
         export(MODELS[name](tmp_path), tmp_path / "m.onnx", [X], outputs=["b", "c"])
 
 
+def test_a_functional_models_outputs_by_the_names_of_its_layers(tmp_path: Path) -> None:
+    x = keras.Input((None, 3), name="x")
+    model = keras.Model(x, [layers.ReLU(name="a")(x), layers.Activation("tanh", name="b")(x)])
+    found = run_file(export(model, tmp_path / "m.onnx", outputs=["b", "a"]).path, FEED)
+    np.testing.assert_allclose(found["b"], np.tanh(FEED["x"]), atol=1e-6)
+    with pytest.raises(InputsError, match="its outputs are a, b"):
+        export(model, tmp_path / "m.onnx", outputs=["b", "c"])
+
+
 def test_new_names_go_by_position(tmp_path: Path) -> None:
     found = run_file(export(Both(), tmp_path / "m.onnx", [X], outputs=["p", "b"]).path, FEED)
     np.testing.assert_allclose(found["p"], np.maximum(FEED["x"], 0), atol=1e-6)

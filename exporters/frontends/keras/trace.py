@@ -47,7 +47,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         refusals.clear()
         inputs = [*arrangement.inputs, *kept.inputs]
         call, function, names = _traced(calls, inputs, kept, refusals)
-    names = [*chosen_outputs(names, outputs, inputs), *kept.output_names]
+    names = [*chosen_outputs(_named_by_layers(model, names, outputs), outputs, inputs), *kept.output_names]
     with quiet():
         graph = _translated(function, opset, refusals)
         rename(graph, inputs, names)
@@ -64,6 +64,14 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         padding_values=_padding_values(model, inputs),
         notes=_notes(model),
     )
+
+
+def _named_by_layers(model: Any, names: list[str], wanted: Sequence[str] | None) -> list[str]:
+    """For outputs without names of their own, those of the layers that give them, where the user means these."""
+    layers = getattr(model, "output_names", None)
+    plain = names == [f"output_{i}" for i in range(len(names))]
+    meant = isinstance(layers, list) and len(layers) == len(names) and set(layers) & set(wanted or ())
+    return list(layers) if plain and meant and isinstance(layers, list) else names
 
 
 def _traced(

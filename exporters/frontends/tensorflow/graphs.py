@@ -83,7 +83,7 @@ class Frozen:
         if missing:
             raise InputsError(
                 f"outputs names {', '.join(wanted)}, and the graph has no {', '.join(missing)}: its outputs are "
-                f"{', '.join(known)}. Name operations of the graph, or give new names to all of its outputs in this order"
+                f"{', '.join(known)}. Name operations of the graph, or all of its outputs anew in this order"
             )
         return {name: self.outputs.get(name, named[name]) for name in wanted}
 
