@@ -33,17 +33,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m peers", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--framework", choices=list(EXPORTERS), action="append", help="all where left out")
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth case of each framework only")
     parser.add_argument("--output", type=Path, help="the page to write, with its picture beside it; else a summary")
     parser.add_argument("--json", type=Path, help="every verdict as JSON")
     chosen = parser.parse_args()
     frameworks = chosen.framework or list(EXPORTERS)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda framework: list(measured(framework, chosen.only)), frameworks)
+        found = pool.map(lambda framework: list(measured(framework, chosen.only, chosen.every)), frameworks)
     verdicts = dict(zip(frameworks, found, strict=True))
     if chosen.json:
         plain = {framework: [vars(one) for one in several] for framework, several in verdicts.items()}
         chosen.json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    text = page(verdicts)
+    text = page(verdicts, chosen.every)
     if chosen.output:
         chosen.output.write_text(text, encoding="utf-8")
         chosen.output.with_suffix(".svg").write_text(chart(verdicts), encoding="utf-8")
@@ -51,12 +52,12 @@ def main() -> None:
         print(text.partition("\n## Every model")[0])
 
 
-def measured(framework: str, pattern: str = "") -> Iterator[Verdict]:
+def measured(framework: str, pattern: str = "", every: int = 1) -> Iterator[Verdict]:
     """The verdicts on every case of a framework, in their order."""
     number, exporter = 0, ""
     while True:
         begun: dict[str, object] | None = None
-        for line in _lines([framework, str(number), exporter, pattern]):
+        for line in _lines([framework, str(number), exporter, pattern, str(every)]):
             said = json.loads(line)
             if "seconds" not in said:
                 begun = said

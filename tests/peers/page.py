@@ -15,15 +15,18 @@ _PACKAGES = ("torch", "tensorflow", "keras", "tf2onnx", "onnxscript", "onnxrunti
 _LONGEST = 90
 
 
-def page(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
-    """The whole page, in Markdown."""
-    return "\n".join([*_head(), *_summaries(verdicts), "## Every model", "", *_details(verdicts)]).rstrip() + "\n"
+def page(verdicts: Mapping[str, Sequence[Verdict]], every: int = 1) -> str:
+    """The whole page, in Markdown; `every` says that only every so many-th model was measured."""
+    return "\n".join([*_head(every), *_summaries(verdicts), "## Every model", "", *_details(verdicts)]).rstrip() + "\n"
 
 
-def _head() -> Iterator[str]:
+def _head(every: int) -> Iterator[str]:
     shapes = ", ".join("×".join(map(str, shape[:2])) for shape in SHAPES)
     yield "# What each exporter makes of the same models"
     yield ""
+    if every > 1:
+        yield f"**A sample**: every {every}th model (`python -m peers --every {every}`); `make coverage` measures all of them."
+        yield ""
     yield (
         "Written by `make coverage`, all exporters in one run on the same models, which are rows of the tests "
         "(`tests/support/`): written as users write them, most with lengths or masks, none of them built by seqport."

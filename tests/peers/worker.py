@@ -1,6 +1,6 @@
 """Exports and judges the cases of one framework, in a process that may die of it: a JSON line a verdict.
 
-Usage: python -m peers.worker FRAMEWORK NUMBER EXPORTER PATTERN. It begins at the case of that number, with that
+Usage: python -m peers.worker FRAMEWORK NUMBER EXPORTER PATTERN EVERY. It begins at the case of that number, with that
 exporter (the first one where it is empty): where the last process ended. A process exports its first case twice, and
 times the second: what a framework loads lazily is loaded then.
 """
@@ -22,13 +22,13 @@ from peers.cases import EXPORTERS, FRAMEWORKS, Case
 from peers.judge import Verdict, judge
 
 
-def main(framework: str, first: int, exporter: str, pattern: str) -> None:
+def main(framework: str, first: int, exporter: str, pattern: str, every: int) -> None:
     """Print what is begun and what came of it, from one case and exporter on."""
     report = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # exporters print
     warm: set[str] = set()
     for number, make in enumerate(FRAMEWORKS[framework]()):
-        if number < first:
+        if number < first or number % every:
             continue
         case = make()
         if pattern in case.name:
@@ -80,4 +80,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "tf1":
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     logging.disable(logging.ERROR)
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]))
