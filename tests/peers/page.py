@@ -25,7 +25,7 @@ def _head(every: int) -> Iterator[str]:
     yield "# What each exporter makes of the same models"
     yield ""
     if every > 1:
-        yield f"**A sample**: every {every}th model (`python -m peers --every {every}`); `make coverage` measures them all."
+        yield f"**A sample**: every {every}th model (`python -m peers --every {every}`); `make coverage` measures all."
         yield ""
     yield (
         "Written by `make coverage`, all exporters in one run on the same models, which are rows of the tests "
