@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,11 @@ def _torch_onnx(model: Any, path: Path, row: Any, vocabulary: int, *, dynamo: bo
     arrays = draw(row.inputs, TRACED, vocabulary=vocabulary, sorted_rows=row.sorted_rows, shortest=row.shortest)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     axes = {item.name: dict(item.dynamic_axes) for item in row.inputs}
-    options: dict[str, Any] = {"dynamic_shapes": axes if row.by_name else row.arguments(axes)}
+    shapes = axes if row.by_name else row.arguments(axes)
+    first = next(iter(inspect.signature(model.forward).parameters.values()))
+    if first.kind is inspect.Parameter.VAR_POSITIONAL:  # torch.export takes *args for one argument
+        shapes = (shapes,)
+    options: dict[str, Any] = {"dynamic_shapes": shapes}
     if not dynamo:
         options = {"dynamic_axes": axes}
     if row.by_name:
@@ -155,12 +160,16 @@ def _keras_case(row: Any, vocabulary: int) -> Case:
         {
             "seqport": lambda path: _seqport(model(), path, None if row.declared else row.inputs),
             "tf2onnx": lambda path: _tf2onnx_keras(model(), path, signature),
-            "Keras": lambda path: model().export(
-                str(path), format="onnx", input_signature=signature, opset_version=18, verbose=False
-            ),
+            "Keras": lambda path: _keras_export(model(), path, signature),
         },
         vocabulary,
     )
+
+
+def _keras_export(model: Any, path: Path, signature: Sequence[Any]) -> None:
+    """A model that knows its inputs needs no signature, and takes none of another structure."""
+    known = {} if getattr(model, "inputs", None) else {"input_signature": list(signature)}
+    model.export(str(path), format="onnx", opset_version=18, verbose=False, **known)
 
 
 def _tf2onnx_keras(model: Any, path: Path, signature: Sequence[Any]) -> None:
