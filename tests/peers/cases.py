@@ -167,9 +167,11 @@ def _keras_case(row: Any, vocabulary: int) -> Case:
 
 
 def _keras_export(model: Any, path: Path, signature: Sequence[Any]) -> None:
-    """A model that knows its inputs needs no signature, and takes none of another structure."""
-    known = {} if getattr(model, "inputs", None) else {"input_signature": list(signature)}
-    model.export(str(path), format="onnx", opset_version=18, verbose=False, **known)
+    """A Functional model takes all of its inputs as one argument, a subclassed one an argument each."""
+    several = list(signature)
+    if getattr(model, "inputs", None) and len(several) > 1:
+        several = [several]
+    model.export(str(path), format="onnx", input_signature=several, opset_version=18, verbose=False)
 
 
 def _tf2onnx_keras(model: Any, path: Path, signature: Sequence[Any]) -> None:
