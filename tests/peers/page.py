@@ -40,7 +40,8 @@ def _head(every: int) -> Iterator[str]:
     yield "- **dynamic**: every axis that was declared dynamic is dynamic in the file."
     yield (
         "- **nodes**, **seconds** (of processor time, in a warm process): medians over the exporter's own files; in "
-        "brackets the median ratio to seqport's, over the models that both wrote a file of."
+        "brackets the median ratio to seqport's, over the models that both wrote a file of. "
+        "Below 1× the peer is the smaller or the faster one."
     )
     yield ""
     yield f"Versions: {', '.join(_versions())}."
@@ -83,7 +84,7 @@ def _summary(exporter: str, own: Mapping[str, Verdict], seqport: Mapping[str, Ve
 def _median(form: str, values: Sequence[float], ratios: Sequence[float]) -> str:
     if not values:
         return "–"
-    ratio = f" ({median(ratios):.1f}×)" if ratios else ""
+    ratio = f" ({median(ratios):.2g}×)" if ratios else ""
     return f"{median(values):{form}}{ratio}"
 
 

@@ -137,7 +137,7 @@ def test_the_page_and_the_chart_count_every_model_once():
     ]
     text = page({"tf1": several})
     assert "| seqport | 3 | 2 | 2 | 3 | 3 | 1 | 0 | 4 | 1.00 |" in text
-    assert "| tf2onnx | 3 | 1 | 2 | 1 | 2 | 0 | 1 | 8 (2.0×) | 2.00 (2.0×) |" in text
+    assert "| tf2onnx | 3 | 1 | 2 | 1 | 2 | 0 | 1 | 8 (2×) | 2.00 (2×) |" in text
     assert "| b | ✓ 4 nodes, 1.0 s | no file: ValueError: a / b |" in text
     assert "**wrong**: at 1 × 1 output 0 differs by 0.3" in text
     for verdict in several:
