@@ -100,7 +100,7 @@ def hand_written() -> Graph:
         h = tf.where(tf.broadcast_to((t < lengths)[:, None], tf.shape(new)), new, h)
         return t + 1, h, y.write(t, h)
 
-    shapes = [tf.TensorShape([]), tf.TensorShape([None, HIDDEN]), tf.TensorShape(None)]
+    shapes = [tf.TensorShape([]), tf.TensorShape([None, HIDDEN]), tf.TensorShape(None)]  # type: ignore[arg-type] - any shape
     start = [0, tf.zeros([batch_size, HIDDEN]), tf.TensorArray(tf.float32, seq_max_len)]
     _, h, y = tf.while_loop(lambda t, *_: t < seq_max_len, step, start, shape_invariants=shapes)
     return feeds, [tf.transpose(y.stack(), [1, 0, 2]), h]
@@ -155,7 +155,7 @@ def main(folder: Path, names: list[str]) -> None:
                 print(json.dumps(f"{type(error).__name__}: {error}"))
 
 
-def exported(session: Any, feeds: dict[str, Any], results: list[Any], path: Path, form: str) -> list[list[str]]:
+def exported(session: Any, feeds: dict[str, Any], results: list[Any], path: Path, form: str) -> list[list[str | None]]:
     outputs = {f"out_{i}": tf.identity(result, name=f"out_{i}") for i, result in enumerate(results)}
     session.run(v1.global_variables_initializer())
     random = np.random.default_rng(0)

@@ -106,7 +106,7 @@ class Module(tf.Module):
             return t + 1, h, y.write(t, h)
 
         start = (0, tf.zeros([tf.shape(ids)[0], 12]), tf.TensorArray(tf.float32, size))
-        shapes = (tf.TensorShape([]), tf.TensorShape([None, 12]), tf.TensorShape(None))
+        shapes = (tf.TensorShape([]), tf.TensorShape([None, 12]), tf.TensorShape(None))  # type: ignore[arg-type] - any shape
         _, h, y = tf.while_loop(lambda t, *_: t < size, step, start, shape_invariants=shapes)
         return {"h": h, "y": tf.transpose(y.stack(), [1, 0, 2])}
 
