@@ -42,7 +42,7 @@ def _legend() -> Iterator[str]:
     for name, (colour, _) in KINDS.items():
         yield f'<rect x="{x}" y="16" width="13" height="13" fill="{colour}"/>'
         yield f'<text x="{x + 19}" y="27">{escape(name)}</text>'
-        x += 34 + round(6.6 * len(name))
+        x += 30 + round(6.4 * len(name))
 
 
 def _bar(exporter: str, own: Sequence[Verdict], y: int) -> Iterator[str]:

@@ -151,7 +151,8 @@ def _best(
         if unrolled is not None:
             return unrolled
     assert failure is not None
-    raise explained(failure, arrangement.inputs) from failure
+    said = explained(failure, arrangement.inputs)
+    raise said from (failure if said is not failure else failure.__cause__)  # no error is its own cause
 
 
 def _traced(
