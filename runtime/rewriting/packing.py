@@ -1,0 +1,203 @@
+"""Recurrent layers skip the padding: rows sorted by length, time cut into pieces, each for the rows still alive.
+
+Needs: opset 17 or later, recurrent nodes with `sequence_lens` and constant float32 weights in the main graph.
+Guarantees: the same outputs (with the native form, to the last bit), zeros at padded steps, one node a direction and so
+one copy of the weights. A row of no steps keeps its initial state, which the native node loses. Nodes of another
+form stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper
+
+from seqport.runtime.rewriting.emit import Emitter, Names
+from seqport.runtime.rewriting.forms import Form, native_form
+from seqport.runtime.rewriting.links import Link, link_behind, permutation
+from seqport.runtime.rewriting.native import Native
+from seqport.runtime.rewriting.pieces import Pieces, plan
+from seqport.runtime.rewriting.sources import Packed, Padded
+from seqport.runtime.rewriting.stacks import Answers, Layer, emit_stack
+from seqport.runtime.rewriting.unpack import unpacked
+from seqport.runtime.rewriting.view import View, reads, replace_nodes
+
+OPSETS = range(17, 24)
+_TURNED = [1, 0, 2]  # time first to batch first, and back
+
+FormOf = Callable[[Native, int, Sequence[np.ndarray], Emitter], Form | None]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A layer that can be packed, and what stands behind it."""
+
+    native: Native
+    forms: tuple[Form, ...]
+    input_dim: int
+    link: Link
+
+
+@dataclass
+class _Job:
+    view: View
+    emit: Emitter
+    increment: Callable[[Sequence[Native]], float]
+    candidates: Sequence[_Candidate]
+    plans: dict[str, Pieces] = field(default_factory=dict)  # by the name of the lengths
+    packed: dict[tuple[str, str], Packed] = field(default_factory=dict)  # lengths, name of a value → still in blocks
+    gone: list[NodeProto] = field(default_factory=list)
+
+
+def pack(
+    model: ModelProto,
+    folder: Path,
+    increment: Callable[[Sequence[Native]], float],
+    form_of: FormOf = native_form,
+) -> list[str]:
+    """Pack every layer of a model that can be, in place.
+
+    Args:
+        model: the model.
+        folder: where its external data are.
+        increment: the layers that share one plan → Δ (see `pieces`).
+        form_of: the form of one direction of a layer.
+
+    Returns:
+        The names of the nodes that were packed.
+    """
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset not in OPSETS:
+        return []
+    view = View(model, folder)
+    emit = Emitter(Names(model.graph), "seqport/packed")
+    found = [_candidate(view, emit, node, form_of) for node in model.graph.node]
+    candidates = [one for one in found if one is not None]
+    job = _Job(view, emit, increment, candidates)
+    for stack in _stacks(view, candidates):
+        _emit(job, stack)
+    if not candidates or not replace_nodes(model.graph, job.gone, emit.nodes):
+        return []
+    used = {name for node in model.graph.node for name in reads(node)}
+    model.graph.initializer.extend(tensor for tensor in emit.initializers if tensor.name in used)
+    return [one.native.node.name for one in candidates]
+
+
+def _candidate(view: View, emit: Emitter, node: NodeProto, form_of: FormOf) -> _Candidate | None:
+    native = Native.of(node)
+    if native is None or not native.lengths:
+        return None
+    weights = native.weights(view.constant)
+    if weights is None:
+        return None
+    forms = [form_of(native, direction, weights, emit) for direction in range(native.num_directions)]
+    if any(form is None for form in forms):
+        return None
+    return _Candidate(native, tuple(forms), weights[0].shape[2], link_behind(view, native))  # type: ignore[arg-type]
+
+
+def _stacks(view: View, candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
+    """Layers of one direction that feed each other share a Scan; every other one has its own."""
+    followers = {_fed_by(view, one.native): one for one in reversed(candidates)}
+    placed: set[int] = set()
+    stacks = []
+    for first in candidates:
+        stack = [first]
+        while id(first) not in placed:
+            last = stack[-1]
+            values = (last.link.joined, last.link.batch_major)
+            after = next((followers[value] for value in values if value and value in followers), None)
+            if after is None or id(after) in placed or not _may_follow(view, stack, after):
+                break
+            stack.append(after)
+        if id(first) not in placed:
+            placed |= {id(one) for one in stack}
+            stacks.append(stack)
+    return stacks
+
+
+def _may_follow(view: View, stack: Sequence[_Candidate], after: _Candidate) -> bool:
+    last = stack[-1].native
+    return (
+        last.num_directions == 1
+        and after.native.reversed == last.reversed
+        and after.native.lengths == last.lengths
+        and not view.depends([name for name in after.native.initial if name], [one.native.node for one in stack])
+    )
+
+
+def _fed_by(view: View, native: Native) -> str:
+    """The value that a layer takes: in front of the Transpose that puts time first, where there is one."""
+    turned = view.producers.get(native.x)
+    if turned is not None and turned.op_type == "Transpose" and permutation(turned) == _TURNED:
+        return turned.input[0]
+    return native.x
+
+
+def _emit(job: _Job, stack: Sequence[_Candidate]) -> None:
+    first = stack[0].native
+    pieces = _plan(job, first)
+    layers = []
+    for one, after in zip(stack, [*stack[1:], None], strict=True):
+        own = [] if after is None else [after.native.node, *_turning(job.view, after.native)]
+        layers.append(Layer(one.native, one.forms, _is_read(job.view, one, own)))
+    for one, answers in zip(stack, emit_stack(job.emit, pieces, _source(job, stack[0]), layers), strict=True):
+        _give(job, pieces, one, answers)
+        job.gone += [one.native.node, *one.link.between]
+
+
+def _turning(view: View, native: Native) -> list[NodeProto]:
+    """The Transpose in front of a layer, where nothing else reads it."""
+    turned = view.producers.get(native.x)
+    alone = turned is not None and _fed_by(view, native) != native.x and not view.read_beside(native.x, [native.node])
+    return [turned] if alone and turned is not None else []
+
+
+def _is_read(view: View, one: _Candidate, own: Sequence[NodeProto]) -> bool:
+    """Whether anything reads a layer's outputs beside the nodes of its own stack."""
+    values = [one.native.output(0), one.link.joined, one.link.batch_major]
+    return any(value and view.read_beside(value, [*one.link.between, *own]) for value in values)
+
+
+def _plan(job: _Job, native: Native) -> Pieces:
+    if native.lengths not in job.plans:
+        fed = _fed_by(job.view, native)
+        axis = int(fed != native.x)
+        steps = job.emit.op("Shape", fed, start=axis, end=axis + 1)
+        sharing = [one.native for one in job.candidates if one.native.lengths == native.lengths]
+        increment = job.emit.const(job.increment(sharing), np.float32)
+        job.plans[native.lengths] = plan(job.emit, native.lengths, steps, increment)
+    return job.plans[native.lengths]
+
+
+def _source(job: _Job, one: _Candidate) -> Padded | Packed:
+    native = one.native
+    fed = _fed_by(job.view, native)
+    packed = job.packed.get((native.lengths, fed)) or job.packed.get((native.lengths, native.x))
+    if packed is not None:
+        return packed
+    flat = job.emit.op("Reshape", fed, job.emit.const([-1, one.input_dim]))
+    return Padded(flat, batch_major=fed != native.x)
+
+
+def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
+    """Everything that the node and the link behind it gave, under the same names; what nobody reads is dropped later."""
+    native, emit, packed = one.native, job.emit, answers.packed
+    for index, final in enumerate(answers.finals, 1):
+        if native.output(index):
+            emit.nodes.append(helper.make_node("Identity", [final], [native.output(index)]))
+    if packed is None:
+        return
+    time_major = unpacked(emit, pieces, packed, batch_major=False)
+    values = {one.link.joined: time_major}
+    if one.link.batch_major:
+        values[one.link.batch_major] = unpacked(emit, pieces, packed, batch_major=True)
+    apart = emit.op("Reshape", time_major, emit.const([0, 0, native.num_directions, native.hidden]))
+    values[native.output(0)] = emit.op("Transpose", apart, perm=[0, 2, 1, 3])
+    for name, value in values.items():
+        if name:
+            emit.nodes.append(helper.make_node("Identity", [value], [name]))
+            job.packed[native.lengths, name] = packed

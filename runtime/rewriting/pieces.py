@@ -1,0 +1,123 @@
+"""Cuts time into pieces, each computed for only the rows that are still alive when it begins.
+
+With rows sorted by length, n(t) of them have more than t steps. A piece from t to t + τ costs τ · n(t) steps of one
+row, so some are wasted on rows that end inside it: more pieces waste less, and each costs something of its own. Where
+n falls by s(t) rows a step, pieces of width τ waste s τ² / 2 each, so that with b the cost of one row's step and c that
+of a piece, the best width is √(2c / (b s)): cuts at equal increments Δ = √(2c / b) of the integral of √s. Over the
+distinct lengths that integral is a sum of √(gap · rows that end there), and every cut falls on an end.
+
+What a plan holds is small: vectors of one entry a row, a piece, or a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx import TensorProto, helper
+
+from seqport.runtime.rewriting.emit import END, Emitter
+
+# A length that no table of positions reaches: whoever uses it fails, as the native node does.
+_NOWHERE = 2**40
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Names of the plan's values, all int64.
+
+    Attributes:
+        emit: of the graph that holds the plan.
+        lengths: [B].
+        batch, steps: [1]: B, and T of the padded batch.
+        order: [B], the rows from the longest to the shortest.
+        rank: [B], where each row stands in that order.
+        sorted: [B], their lengths in that order.
+        starts, widths, alive: [K], of each piece its first step, its steps, and the rows that it computes.
+        areas: [K], alive · width.
+        largest: [1], the largest area.
+    """
+
+    emit: Emitter
+    lengths: str
+    batch: str
+    steps: str
+    order: str
+    rank: str
+    sorted: str
+    starts: str
+    widths: str
+    alive: str
+    areas: str
+    largest: str
+    _rowstarts: dict[tuple[int, int], str] = field(default_factory=dict)
+    _blocks: dict[int, str] = field(default_factory=dict)
+
+    def block(self, tracks: int) -> str:
+        """[1]: the rows of a piece's block: what all tracks give, and at least one of zeros behind it."""
+        emit = self.emit
+        if tracks not in self._blocks:
+            most = emit.op("Mul", self.largest, emit.const([tracks]))
+            self._blocks[tracks] = emit.op("Add", most, emit.const([1]))
+        return self._blocks[tracks]
+
+    def rowstarts(self, track: int, tracks: int) -> str:
+        """[T]: the place of each step's first row among the blocks of a stack, flattened; computed once."""
+        key = (track, tracks)
+        if key not in self._rowstarts:
+            emit, one = self.emit, self.emit.const([1])
+            ends = emit.op("Add", self.starts, self.widths)
+            last = emit.op("Sub", emit.op("ReduceMax", ends, keepdims=1), one)
+            step = emit.op("Min", emit.range(emit.op("Squeeze", self.steps)), last)
+            over = emit.op("GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", ends, emit.const([0])))
+            piece = emit.op("ReduceSum", emit.op("Cast", over, to=TensorProto.INT64), one, keepdims=0)  # [T]
+            within = emit.op("Sub", step, emit.op("Gather", self.starts, piece))
+            place = emit.op("Mul", within, emit.op("Gather", self.alive, piece))
+            if track:
+                behind = emit.op("Mul", emit.op("Gather", self.areas, piece), emit.const([track]))
+                place = emit.op("Add", place, behind)
+            begins = emit.op("Mul", piece, self.block(tracks))
+            self._rowstarts[key] = emit.op("Add", begins, place)
+        return self._rowstarts[key]
+
+
+def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
+    """Emit the plan of a batch.
+
+    Args:
+        emit: where to.
+        lengths: [B], int32.
+        steps: [1], int64: T.
+        increment: scalar, float32: Δ.
+    """
+    zero, one, shift = emit.const([0]), emit.const([1]), emit.const([1, -1])
+    count = emit.op("Add", emit.op("Squeeze", steps), emit.const(1))
+    table = emit.op("Concat", emit.range(count), _filled(emit, emit.op("Add", steps, one)), axis=0)
+    lengths = emit.op("Gather", table, lengths)  # as int64; beyond T, or below 0: nowhere
+    batch = emit.op("Shape", lengths)
+    ordered, order = emit.ops("TopK", lengths, batch, outputs=2)
+    rows = emit.range(emit.op("Squeeze", batch))
+    rank = emit.op("ScatterElements", order, order, rows)
+
+    ends, _, _, rows_at = emit.ops("Unique", lengths, outputs=4)  # ascending
+    gaps = emit.op("Sub", ends, emit.op("Pad", ends, shift))
+    weight = emit.op("Sqrt", emit.op("Cast", emit.op("Mul", gaps, rows_at), to=TensorProto.FLOAT))
+    whole = emit.op("Floor", emit.op("Div", emit.op("CumSum", weight, emit.const(0)), increment))
+    cut = emit.op("Greater", whole, emit.op("Pad", whole, shift))
+    last = emit.op("Equal", ends, emit.slice(ends, -1, END))
+    cut = emit.op("Or", emit.op("And", cut, emit.op("Greater", ends, zero)), last)
+
+    ended = emit.op("Compress", emit.op("CumSum", rows_at, emit.const(0)), cut, axis=0)
+    # A batch of empty rows has one piece, of one step of one row.
+    ends = emit.op("Max", emit.op("Compress", ends, cut, axis=0), one)
+    starts = emit.op("Pad", ends, shift)
+    some = emit.op("Cast", emit.op("Greater", lengths, zero), to=TensorProto.INT64)
+    begun = emit.op("Max", emit.op("ReduceSum", some, keepdims=1), one)
+    alive = emit.op("Concat", begun, emit.op("Sub", batch, emit.slice(ended, 0, -1)), axis=0)
+    widths = emit.op("Sub", ends, starts)
+    areas = emit.op("Mul", alive, widths)
+    largest = emit.op("ReduceMax", areas, keepdims=1)
+    return Pieces(emit, lengths, batch, steps, order, rank, ordered, starts, widths, alive, areas, largest)
+
+
+def _filled(emit: Emitter, size: str) -> str:
+    return emit.op("ConstantOfShape", size, value=helper.make_tensor("value", TensorProto.INT64, [1], [_NOWHERE]))
