@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CPU_PROVIDER = "CPUExecutionProvider"
 _RECURRENT = {"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"}
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # ONNX Runtime's log level: what it would print, Session says or raises
 
 
@@ -37,7 +38,9 @@ class Opened:
     placement: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_model(path: Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None) -> Opened:
+def open_model(
+    path: Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None, model: bytes | None = None
+) -> Opened:
     """Open an ONNX file on the first of the wanted providers that can run it.
 
     Args:
@@ -46,6 +49,7 @@ def open_model(path: Path, provider: str | Sequence[str] = "auto", *, threads: i
             where it can run every recurrent node, else the CPU; or a list in order of preference, where
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
         threads: threads within one operator on the CPU; None leaves ONNX Runtime's choice, one a core.
+        model: what to open instead of the file, rewritten from it; weights beside the file are found there.
 
     Raises:
         ProviderError: none of them can run the model; the message has each one's cause and remedy.
@@ -60,9 +64,9 @@ def open_model(path: Path, provider: str | Sequence[str] = "auto", *, threads: i
     passed_over: list[str] = []
     for name in wanted:
         if name == "cpu":
-            session = _open(path, CPU_PROVIDER, threads=threads)
+            session = _open(path, CPU_PROVIDER, threads=threads, model=model)
             return Opened(session, "cpu", "; ".join(passed_over), _placement(session, "cpu"))
-        opened = _try_cuda(path, name, threads, mixed_allowed)
+        opened = _try_cuda(path, name, threads, mixed_allowed, model)
         if isinstance(opened, Opened):
             return Opened(opened.session, name, "; ".join(passed_over), opened.placement)
         passed_over.append(f"{name} cannot run it: {opened}")
@@ -88,7 +92,9 @@ def parse(provider: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
 
 
-def _try_cuda(path: Path, name: str, threads: int | None, mixed_allowed: bool) -> Opened | str:
+def _try_cuda(
+    path: Path, name: str, threads: int | None, mixed_allowed: bool, model: bytes | None
+) -> Opened | str:
     """The model opened on a GPU, or the reason why not."""
     device = int(name.split(":")[1])
     problem = cuda.problem(device)
@@ -97,9 +103,9 @@ def _try_cuda(path: Path, name: str, threads: int | None, mixed_allowed: bool) -
     # TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3.
     options = {"device_id": str(device), "use_tf32": "0"}
     try:
-        session = _open(path, (cuda.CUDA_PROVIDER, options), CPU_PROVIDER, threads=threads)
+        session = _open(path, (cuda.CUDA_PROVIDER, options), CPU_PROVIDER, threads=threads, model=model)
     except ArtifactError as error:
-        _open(path, CPU_PROVIDER, threads=threads)  # raises where the file is at fault, not CUDA
+        _open(path, CPU_PROVIDER, threads=threads, model=model)  # raises where the file is at fault, not CUDA
         return str(error.__cause__)
     if cuda.CUDA_PROVIDER not in session.get_providers():
         return (
@@ -118,7 +124,7 @@ def _try_cuda(path: Path, name: str, threads: int | None, mixed_allowed: bool) -
 
 
 def _open(
-    path: Path, *providers: str | tuple[str, dict[str, str]], threads: int | None
+    path: Path, *providers: str | tuple[str, dict[str, str]], threads: int | None, model: bytes | None = None
 ) -> onnxruntime.InferenceSession:
     import onnxruntime
 
@@ -127,9 +133,11 @@ def _open(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
+    if model is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
     try:
         # Without ONNX Runtime's own fallback, which prints to stdout and changes the provider.
-        return onnxruntime.InferenceSession(path, options, list(providers), enable_fallback=0)
+        return onnxruntime.InferenceSession(model or path, options, list(providers), enable_fallback=0)
     except Exception as error:  # its error types have no common root
         kind = NotOnnxError if type(error).__name__ == "InvalidProtobuf" else ArtifactError
         raise kind(f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
