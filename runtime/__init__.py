@@ -29,6 +29,7 @@ from seqport.runtime.errors import (
     LengthsError,
     NoMetadataError,
     NotOnnxError,
+    PackingError,
     ProviderError,
 )
 from seqport.runtime.session import Session
@@ -47,6 +48,7 @@ __all__ = [
     "NoMetadataError",
     "NotOnnxError",
     "OutputError",
+    "PackingError",
     "PrecisionInfo",
     "ProviderError",
     "RecurrentInfo",

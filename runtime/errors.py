@@ -12,7 +12,8 @@ SeqportError
 │   ├── LengthsError         a length of 0, negative, or above the sequence axis
 │   ├── EmptyBatchError      a dynamic axis of size 0
 │   └── InputValueError      a value that the model itself does not take, such as an id beyond its table
-└── ProviderError            the wanted device cannot run the model
+├── ProviderError            the wanted device cannot run the model
+└── PackingError             the model cannot leave its padding out, and was asked to
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class EmptyBatchError(InputError):
 
 class InputValueError(InputError):
     """A value that fits the signature, and that the model does not take."""
+
+
+class PackingError(SeqportError):
+    """A model that cannot run packed, and was asked to."""
 
 
 class ProviderError(SeqportError):

@@ -92,9 +92,7 @@ def parse(provider: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
 
 
-def _try_cuda(
-    path: Path, name: str, threads: int | None, mixed_allowed: bool, model: bytes | None
-) -> Opened | str:
+def _try_cuda(path: Path, name: str, threads: int | None, mixed_allowed: bool, model: bytes | None) -> Opened | str:
     """The model opened on a GPU, or the reason why not."""
     device = int(name.split(":")[1])
     problem = cuda.problem(device)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
-from seqport.runtime.errors import ArtifactError, refused_value
+from seqport.runtime.errors import ArtifactError, PackingError, refused_value
 from seqport.runtime.external import require_data_files
+from seqport.runtime.packed_form import packed_form
+from seqport.runtime.packing_choice import Choice
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
@@ -29,6 +31,8 @@ class Session:
             where it can run every recurrent node, else the CPU; or a list in order of preference, where
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
         threads: threads within one operator on the CPU; None leaves ONNX Runtime's choice, one a core.
+        packing: on the CPU, whether recurrent layers leave the padding out: "auto" where that is measured to be faster,
+            made ready when the first such batch comes; "on" for every batch, made ready at once; "off" never.
 
     Attributes:
         path: the file.
@@ -42,9 +46,17 @@ class Session:
         ArtifactError: ONNX Runtime cannot open it, its weights beside it are not all there, or its metadata does not
             fit its graph.
         ProviderError: none of the wanted providers can run it, with cause and remedy.
+        PackingError: packing="on", and nothing in the model can be packed.
     """
 
-    def __init__(self, path: str | Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        provider: str | Sequence[str] = "auto",
+        *,
+        threads: int | None = None,
+        packing: str = "auto",
+    ) -> None:
         self.path = Path(path)
         metadata = read_metadata(self.path)
         require_data_files(self.path)
@@ -64,6 +76,40 @@ class Session:
             self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
         self._output_names = [output.name for output in self._session.get_outputs()]
         self._ragged: RaggedBatches | None = None
+        self._choice = self._packing_choice(packing, threads)
+
+    def _packing_choice(self, packing: str, threads: int | None) -> Choice | None:
+        """What decides for each batch whether it runs packed; None where none ever does."""
+        if packing not in ("auto", "on", "off"):
+            raise PackingError(f'packing is {packing!r}, expected "auto", "on" or "off"')
+        if packing == "off" or (packing == "auto" and (self.provider != "cpu" or not self.placement)):
+            return None
+        if self.provider != "cpu":
+            raise PackingError(
+                f'packing="on" is for the CPU, and {self.path} runs on {self.provider}: CUDA leaves padding out itself'
+            )
+
+        def open_bytes(model: bytes) -> onnxruntime.InferenceSession:
+            return open_model(self.path, "cpu", threads=threads, model=model).session
+
+        def replaced(session: onnxruntime.InferenceSession) -> None:
+            self._session = session
+
+        choice = Choice(
+            self._session,
+            lambda: packed_form(self.path, open_bytes, threads),
+            self._description,
+            always=packing == "on",
+            replaced=replaced,
+        )
+        if packing == "on" and choice.note:
+            raise PackingError(f'{self.path} cannot be packed: {choice.note}; packing="auto" runs it as it is')
+        return choice
+
+    @property
+    def packing_note(self) -> str:
+        """Why no batch runs packed, where one was asked to; empty else."""
+        return self._choice.note if self._choice else ""
 
     @property
     def description(self) -> Description:
@@ -91,8 +137,9 @@ class Session:
                 refused a value that no signature rules out, such as an id beyond its table (InputValueError).
         """
         feed = self._check(inputs)
+        session = self._session if self._choice is None else self._choice.session_for(feed)
         try:
-            results = self._session.run(self._output_names, feed)
+            results = session.run(self._output_names, feed)
         except Exception as error:
             raise refused_value(error) from error
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]

@@ -104,7 +104,12 @@ class Emitter:
         return self.op("ConstantOfShape", self.shape(*sizes), value=numpy_helper.from_array(np.zeros(1, np.float32)))
 
 
-def graph_of(body: Emitter, name: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]]) -> GraphProto:
-    """The graph of a body: names and element types of what goes in and out."""
-    infos = [[helper.make_tensor_value_info(value, kind, None) for value, kind in side] for side in (inputs, outputs)]
-    return helper.make_graph(body.nodes, name, *infos)
+Typed = Sequence[tuple[str, int]]  # names, with their element types
+
+
+def graph_of(body: Emitter, name: str, inputs: Typed, outputs: Typed) -> GraphProto:
+    """The graph of a body, from what goes in and out."""
+    entering, leaving = (
+        [helper.make_tensor_value_info(value, kind, None) for value, kind in side] for side in (inputs, outputs)
+    )
+    return helper.make_graph(body.nodes, name, entering, leaving)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from seqport.runtime.rewriting.emit import Emitter, graph_of
+from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.native import Native
 
 
@@ -35,7 +35,7 @@ Form = Callable[[Emitter, Part, str, Sequence[str]], tuple[str, list[str]]]
 
 
 def native_form(native: Native, direction: int, weights: Sequence[np.ndarray], outer: Emitter) -> Form | None:
-    """ONNX Runtime's own operator, to the last bit what it gives on the whole batch.
+    """ONNX Runtime's own operator; of LSTM and GRU to the last bit what it gives on the whole batch.
 
     Args:
         native: the layer.
@@ -58,40 +58,3 @@ def native_form(native: Native, direction: int, weights: Sequence[np.ndarray], o
         return emit.op("Squeeze", y, emit.const([1])), finals
 
     return form
-
-
-def rnn_by_steps(native: Native, direction: int, weights: Sequence[np.ndarray], outer: Emitter) -> Form | None:
-    """The simple RNN as one product for the inputs of all steps, and a Scan of small ones for its states.
-
-    ONNX Runtime's RNN node packs no weights and multiplies on one thread at a time. The sums are taken in another order
-    than there, so answers differ in their last bits.
-    """
-    activation = native.activations(direction)[0]
-    if activation not in ("Tanh", "Relu", "Sigmoid") or native.attributes.get("clip"):
-        return None
-    W, R, B = (array[direction] for array in weights[:3])
-    hidden = native.hidden
-    w = outer.weight(W.T, f"{native.node.name}.W_hx")
-    r = outer.weight(R.T, f"{native.node.name}.W_hh")
-    b = outer.weight(B[:hidden] + B[hidden:], f"{native.node.name}.b_h")
-
-    def form(emit: Emitter, part: Part, x: str, states: Sequence[str]) -> tuple[str, list[str]]:
-        fed = emit.op("Add", emit.op("MatMul", x, w), b)
-        step = emit.body("steps")
-        h, x_t = step.name("h"), step.name("x_t")
-        h_t = step.op(activation, step.op("Gemm", h, r, x_t))
-        kinds = TensorProto.FLOAT
-        body = graph_of(step, "steps", [(h, kinds), (x_t, kinds)], [(h_t, kinds), (step.op("Identity", h_t), kinds)])
-        first = emit.op("Squeeze", states[0], emit.const([0]))
-        _, y = emit.ops("Scan", first, fed, outputs=2, body=body, num_scan_inputs=1)
-        return y, [_last_steps(emit, part, y, hidden)]
-
-    return form
-
-
-def _last_steps(emit: Emitter, part: Part, y: str, hidden: int) -> str:
-    """[1, n, H]: the outputs at each row's last step in the piece."""
-    before = emit.op("Mul", emit.op("Sub", part.lengths, emit.const([1])), part.alive)
-    place = emit.op("Add", before, emit.range(emit.op("Squeeze", part.alive)))
-    rows = emit.op("Reshape", y, emit.const([-1, hidden]))
-    return emit.op("Unsqueeze", emit.op("Gather", rows, place), emit.const([0]))

@@ -1,4 +1,4 @@
-"""What stands between recurrent layers in a graph: the ops that bring Y into the next layer's, or the user's, layout."""
+"""What stands between recurrent layers in a graph: ops that give Y the layout of the next one, or the user's."""
 
 from __future__ import annotations
 
@@ -57,9 +57,11 @@ def _joining(view: View, native: Native, y: str) -> tuple[NodeProto, ...]:
         axes = None if squeeze is None or len(squeeze.input) < 2 else view.constant(squeeze.input[1])
         return (squeeze,) if squeeze is not None and axes is not None and axes.tolist() == [1] else ()
     by_row = view.only_reader(y, "Transpose")
-    if by_row is None or permutation(by_row) != [0, 2, 1, 3] or view.read_beside(by_row.output[0], [*_reshape(view, by_row)]):
+    if by_row is None or permutation(by_row) != [0, 2, 1, 3]:
         return ()
     reshape = _reshape(view, by_row)
+    if view.read_beside(by_row.output[0], reshape):
+        return ()
     shape = view.constant(reshape[0].input[1]) if reshape else None
     width = native.num_directions * native.hidden
     return (by_row, *reshape) if shape is not None and _keeps_rows(shape, width) else ()

@@ -1,9 +1,9 @@
 """Recurrent layers skip the padding: rows sorted by length, time cut into pieces, each for the rows still alive.
 
 Needs: opset 17 or later, recurrent nodes with `sequence_lens` and constant float32 weights in the main graph.
-Guarantees: the same outputs (with the native form, to the last bit), zeros at padded steps, one node a direction and so
-one copy of the weights. A row of no steps keeps its initial state, which the native node loses. Nodes of another
-form stay as they are.
+Guarantees: the same outputs (of LSTM and GRU in their native form, to the last bit), zeros at padded steps, one node a
+direction and so one copy of the weights. A row of no steps keeps its initial state, which the native node loses. Nodes
+of another form stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from seqport.runtime.rewriting.emit import Emitter, Names
 from seqport.runtime.rewriting.forms import Form, native_form
@@ -28,6 +28,9 @@ from seqport.runtime.rewriting.view import View, reads, replace_nodes
 OPSETS = range(17, 24)
 _TURNED = [1, 0, 2]  # time first to batch first, and back
 
+# The layers that share one plan, with the sizes of what they take → Δ, or the name of a graph input to add for it
+Increment = Callable[[Sequence[tuple[Native, int]]], float | str]
+# A layer, which of its directions, its weights, where they go → the form of that direction
 FormOf = Callable[[Native, int, Sequence[np.ndarray], Emitter], Form | None]
 
 
@@ -41,11 +44,24 @@ class _Candidate:
     link: Link
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Layers that are packed by the same lengths.
+
+    Attributes:
+        lengths: the graph's input that holds them, cast or not; "" where they are computed.
+        layers: with the size of what each takes.
+    """
+
+    lengths: str
+    layers: tuple[tuple[Native, int], ...]
+
+
 @dataclass
 class _Job:
     view: View
     emit: Emitter
-    increment: Callable[[Sequence[Native]], float]
+    increment: Increment
     candidates: Sequence[_Candidate]
     plans: dict[str, Pieces] = field(default_factory=dict)  # by the name of the lengths
     packed: dict[tuple[str, str], Packed] = field(default_factory=dict)  # lengths, name of a value → still in blocks
@@ -55,9 +71,9 @@ class _Job:
 def pack(
     model: ModelProto,
     folder: Path,
-    increment: Callable[[Sequence[Native]], float],
+    increment: Increment,
     form_of: FormOf = native_form,
-) -> list[str]:
+) -> list[Plan]:
     """Pack every layer of a model that can be, in place.
 
     Args:
@@ -67,7 +83,7 @@ def pack(
         form_of: the form of one direction of a layer.
 
     Returns:
-        The names of the nodes that were packed.
+        What was packed; nothing where the model has no such layer.
     """
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset not in OPSETS:
@@ -83,7 +99,22 @@ def pack(
         return []
     used = {name for node in model.graph.node for name in reads(node)}
     model.graph.initializer.extend(tensor for tensor in emit.initializers if tensor.name in used)
-    return [one.native.node.name for one in candidates]
+    return [
+        Plan(_input_behind(view, lengths), tuple((one.native, one.input_dim) for one in _sharing(job, lengths)))
+        for lengths in job.plans
+    ]
+
+
+def _input_behind(view: View, lengths: str) -> str:
+    node = view.producers.get(lengths)
+    while node is not None and node.op_type in ("Cast", "Identity"):
+        lengths = node.input[0]
+        node = view.producers.get(lengths)
+    return lengths if node is None and view.constant(lengths) is None else ""
+
+
+def _sharing(job: _Job, lengths: str) -> list[_Candidate]:
+    return [one for one in job.candidates if one.native.lengths == lengths]
 
 
 def _candidate(view: View, emit: Emitter, node: NodeProto, form_of: FormOf) -> _Candidate | None:
@@ -167,8 +198,12 @@ def _plan(job: _Job, native: Native) -> Pieces:
         fed = _fed_by(job.view, native)
         axis = int(fed != native.x)
         steps = job.emit.op("Shape", fed, start=axis, end=axis + 1)
-        sharing = [one.native for one in job.candidates if one.native.lengths == native.lengths]
-        increment = job.emit.const(job.increment(sharing), np.float32)
+        sharing = [(one.native, one.input_dim) for one in _sharing(job, native.lengths)]
+        increment = job.increment(sharing)
+        if isinstance(increment, str):
+            job.view.graph.input.append(helper.make_tensor_value_info(increment, TensorProto.FLOAT, []))
+        else:
+            increment = job.emit.const(increment, np.float32)
         job.plans[native.lengths] = plan(job.emit, native.lengths, steps, increment)
     return job.plans[native.lengths]
 
@@ -184,7 +219,7 @@ def _source(job: _Job, one: _Candidate) -> Padded | Packed:
 
 
 def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
-    """Everything that the node and the link behind it gave, under the same names; what nobody reads is dropped later."""
+    """What the node and the link behind it gave, under the same names; what nobody reads is dropped later."""
     native, emit, packed = one.native, job.emit, answers.packed
     for index, final in enumerate(answers.finals, 1):
         if native.output(index):

@@ -68,7 +68,9 @@ class Pieces:
             ends = emit.op("Add", self.starts, self.widths)
             last = emit.op("Sub", emit.op("ReduceMax", ends, keepdims=1), one)
             step = emit.op("Min", emit.range(emit.op("Squeeze", self.steps)), last)
-            over = emit.op("GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", ends, emit.const([0])))
+            over = emit.op(
+                "GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", ends, emit.const([0]))
+            )
             piece = emit.op("ReduceSum", emit.op("Cast", over, to=TensorProto.INT64), one, keepdims=0)  # [T]
             within = emit.op("Sub", step, emit.op("Gather", self.starts, piece))
             place = emit.op("Mul", within, emit.op("Gather", self.alive, piece))

@@ -60,7 +60,7 @@ def emit_stack(emit: Emitter, pieces: Pieces, source: Padded | Packed, layers: S
     start, width, alive = (body.name(name) for name in ("start", "width", "alive"))
     one = body.const([1])
     sizes = [body.op("Reshape", value, one) for value in (start, width, alive)]
-    window = Window(body, pieces, *sizes)
+    window = Window(body, pieces, sizes[0], sizes[1], sizes[2])
     finals, blocks = _piece(window, source, layers, carried)
     graph = graph_of(
         body,

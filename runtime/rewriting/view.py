@@ -115,7 +115,7 @@ def replace_nodes(graph: GraphProto, gone: Sequence[NodeProto], new: Sequence[No
 
 
 def _sorted(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto] | None:
-    """What the outputs need, each node behind those that it reads, else in the given order; None where there is a ring."""
+    """What the outputs need, each node behind those that it reads; None where there is a ring."""
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs: dict[int, set[int]] = {}
     todo = [makers[name] for name in outputs if name in makers]

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seqport.runtime.artifact import METADATA_KEY, Description, SequenceInfo, StateInfo, TensorInfo
+from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
 
 INPUT_DIM, HIDDEN = 3, 4
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -48,6 +48,17 @@ def describe(
             ),
         ),
         states=tuple(StateInfo(f"{name}_0", f"{name}_T") for name in names if states),
+        recurrent=(
+            RecurrentInfo(
+                "recurrent",
+                cell.upper(),
+                "recurrent",
+                "bidirectional" if directions == 2 else "forward",
+                HIDDEN,
+                "lengths",
+                "zero",
+            ),
+        ),
         convention="pytorch",
         opset=18,
     )

@@ -1,0 +1,69 @@
+"""What a batch costs with its padding and without it, from what the layers of a model were measured to cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# The batch sizes at which the native node is measured; between them a step's cost is taken as linear.
+ROWS = (1, 8, 64)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Seconds, for one direction of one layer.
+
+    Attributes:
+        padded: of one step of the native node, at each of ROWS.
+        call: packed, of a run without its steps.
+        step: packed, of a step, whatever its rows.
+        row: packed, of one row's step.
+        piece: packed, of cutting once more.
+    """
+
+    padded: tuple[float, ...]
+    call: float
+    step: float
+    row: float
+    piece: float
+
+
+class BatchCost:
+    """Of all layers of a model that are packed together.
+
+    Args:
+        layers: one a direction.
+    """
+
+    def __init__(self, layers: Sequence[LayerCost]) -> None:
+        self._padded = [sum(several) for several in zip(*(layer.padded for layer in layers), strict=True)]
+        self._call, self._step, self._row, piece = (
+            sum(getattr(layer, name) for layer in layers) for name in ("call", "step", "row", "piece")
+        )
+        # Pieces of the best width waste as much on rows that end inside them as they cost; see rewriting/pieces.
+        self.increment = math.sqrt(2 * piece / self._row)
+        self._cuts = math.sqrt(2 * piece * self._row)
+
+    def packing_pays(self, rows: int, steps: int, total: int) -> bool:
+        """Whether a batch is cheaper packed.
+
+        Args:
+            rows: of the batch.
+            steps: of its longest row.
+            total: steps of all rows.
+        """
+        # √(rows · steps) bounds what the plan of the pieces sums up, and what it leaves out of it is the last piece's.
+        cuts = self._cuts * math.sqrt(rows * steps) if total < rows * steps else 0.0
+        packed = self._call + self._step * steps + self._row * total + cuts
+        return packed < steps * self._of_a_padded_step(rows)
+
+    def _of_a_padded_step(self, rows: int) -> float:
+        for place in range(1, len(ROWS) - 1):
+            if rows < ROWS[place]:
+                break
+        else:
+            place = len(ROWS) - 1
+        low, high = ROWS[place - 1], ROWS[place]
+        cost, more = self._padded[place - 1], self._padded[place]
+        return cost + (more - cost) * (rows - low) / (high - low)

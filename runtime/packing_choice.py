@@ -1,0 +1,157 @@
+"""Decides for each batch whether it runs packed, its padding left out, or as the file has it.
+
+The packed form is made when the first batch comes that may gain from it, and measured then. Where the weights are few,
+both forms stay, so that a single row runs as fast as in the file; where they are many, the packed form takes the place
+of the other, so that they are held once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqport.runtime.artifact import Description
+from seqport.runtime.layer_costs import BatchCost
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# Up to so many bytes of weights are held in both forms: a page of a process that has loaded ONNX Runtime.
+HELD_TWICE = 8 << 20
+# Up to here Python's sum and max over a list are faster than two NumPy reductions.
+_FEW_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The packed form of a model.
+
+    Attributes:
+        session: opened.
+        plans: of the layers that share lengths: the input that holds these ("" where the model computes them), and
+            what they cost.
+        weights: bytes.
+    """
+
+    session: onnxruntime.InferenceSession
+    plans: tuple[tuple[str, BatchCost], ...]
+    weights: int
+
+
+class Choice:
+    """Picks the form of the model for a batch. Safe to call from many threads.
+
+    Args:
+        plain: the model as the file has it.
+        prepare: makes the packed form, or says why there is none.
+        description: where the file has one; it tells which batches are worth the preparation.
+        always: every batch runs packed, so the form is made at once.
+        replaced: called with the packed form where it takes the other's place.
+
+    Attributes:
+        note: why no batch runs packed; empty where some may.
+    """
+
+    def __init__(
+        self,
+        plain: onnxruntime.InferenceSession,
+        prepare: Callable[[], Prepared | str],
+        description: Description | None,
+        *,
+        always: bool = False,
+        replaced: Callable[[onnxruntime.InferenceSession], None] = lambda _: None,
+    ) -> None:
+        self._plain, self._replaced = plain, replaced
+        self.note = ""
+        self._prepare, self._always = prepare, always
+        self._prepared: Prepared | None = None
+        self._lock = threading.Lock()
+        self._lengths = _lengths_of(description)
+        self._batch = _batch_of(description)
+        self._repays_alone = description is None or any(info.op != "LSTM" for info in description.recurrent)
+        if always:
+            self._make()
+
+    @property
+    def packed(self) -> onnxruntime.InferenceSession | None:
+        """The packed form, once it is there."""
+        return self._prepared.session if self._prepared else None
+
+    def session_for(self, feed: Mapping[str, Any]) -> onnxruntime.InferenceSession:
+        """What is to run a checked batch."""
+        if self.note:
+            return self._plain
+        if self._prepared is None:
+            if not self._may_gain(feed) or not self._lock.acquire(blocking=False):
+                return self._plain  # while another thread prepares, nobody waits for it
+            try:
+                if self._prepared is None and not self.note:
+                    self._make()
+            finally:
+                self._lock.release()
+            if self._prepared is None:
+                return self._plain
+        prepared = self._prepared
+        return prepared.session if self._always or self._pays(feed, prepared) else self._plain
+
+    def _make(self) -> None:
+        made = self._prepare()
+        if isinstance(made, str):
+            self.note = made
+            return
+        if made.weights > HELD_TWICE:
+            self._plain = made.session
+            self._replaced(made.session)
+        self._prepared = made
+
+    def _may_gain(self, feed: Mapping[str, Any]) -> bool:
+        """Whether a batch is of a kind that packing has something to leave out of, or computes otherwise."""
+        if self._rows(feed) == 1:
+            return False
+        if self._repays_alone or not self._lengths:
+            return True
+        extents = [(feed[name].size, *_extent(feed[name])) for name in self._lengths]
+        return any(total < rows * longest for rows, longest, total in extents)
+
+    def _rows(self, feed: Mapping[str, Any]) -> int:
+        name, axis = self._batch
+        return feed[name].shape[axis] if name in feed else 0
+
+    def _pays(self, feed: Mapping[str, Any], prepared: Prepared) -> bool:
+        for name, cost in prepared.plans:
+            value = feed.get(name)
+            if value is None:  # computed inside: all that is known is that one row has no padding between rows
+                if self._rows(feed) != 1:
+                    return True
+                continue
+            if cost.packing_pays(value.size, *_extent(value)):
+                return True
+        return False
+
+
+def _extent(lengths: np.ndarray) -> tuple[int, int]:
+    """The longest row, and the steps of all rows."""
+    if lengths.size <= _FEW_ROWS:
+        values = lengths.ravel().tolist()
+        return max(values), sum(values)
+    return int(lengths.max()), int(lengths.sum())
+
+
+def _lengths_of(description: Description | None) -> tuple[str, ...]:
+    """The inputs that hold lengths; none where one layer's are computed."""
+    names = {info.lengths for info in description.recurrent} if description else set()
+    inputs = {info.name for info in description.inputs} if description else set()
+    return tuple(sorted(names)) if names and names <= inputs else ()  # type: ignore[arg-type]
+
+
+def _batch_of(description: Description | None) -> tuple[str, int]:
+    """An input, and the position of its batch axis."""
+    for sequence in description.sequences if description else ():
+        for info in description.inputs if description else ():
+            if sequence.batch_axis in info.axes:
+                return info.name, info.axes.index(sequence.batch_axis)
+    return "", 0

@@ -1,0 +1,124 @@
+"""Measures on this machine what the steps and the pieces of a recurrent layer cost, on small graphs of its sizes.
+
+Costs depend on the cell, its sizes and the threads alone, so each is measured once a process. A measurement takes the
+least of several runs: whatever else the machine does only adds to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from seqport.runtime.layer_costs import ROWS, LayerCost
+from seqport.runtime.rewriting.by_steps import by_steps
+from seqport.runtime.rewriting.forms import native_form
+from seqport.runtime.rewriting.native import GATES, Native
+from seqport.runtime.rewriting.packing import FormOf, pack
+
+# One run of a measurement has about so many multiplications, and at most so many steps.
+_WORK, _STEPS = 1e8, 16
+# Runs that are short are repeated for so many seconds, at least twice.
+_SECONDS = 0.003
+# By steps, answers differ in their last bits: only for a gain beyond what two measurements differ by.
+_GAIN = 0.9
+# Rows of 1, 2, … steps: as many pieces as rows where every end is a cut, and one where none is.
+_STAIRS = 16
+_EVERY, _NONE = 1e-6, 1e9
+
+Run = Callable[[dict[str, np.ndarray]], object]
+# A model's bytes → what runs it
+Open = Callable[[bytes], Run]
+
+
+class Measure:
+    """Costs of layers, each measured once.
+
+    Args:
+        open_model: opens a model with the threads that it will have.
+    """
+
+    def __init__(self, open_model: Open) -> None:
+        self._open = open_model
+        self._found: dict[tuple[Any, ...], tuple[LayerCost, FormOf]] = {}
+
+    def of(self, native: Native, input_dim: int) -> tuple[LayerCost, FormOf]:
+        """What one direction of a layer costs, and the form that is the cheapest for several rows."""
+        reset = int(native.attributes.get("linear_before_reset", 0))
+        key = (native.cell, input_dim, native.hidden, reset)
+        if key not in self._found:
+            self._found[key] = self._measured(*key)
+        return self._found[key]
+
+    def _measured(self, cell: str, input_dim: int, hidden: int, reset: int) -> tuple[LayerCost, FormOf]:
+        model = _layer(cell, input_dim, hidden, reset)
+        work = 2 * GATES[cell] * hidden * (hidden + input_dim) * ROWS[-1]
+        steps = max(2, min(_STEPS, int(_WORK / work)))
+        run = self._open(model.SerializeToString())
+        padded = tuple(_best(run, _batch([steps] * rows, input_dim)) / steps for rows in ROWS)
+        forms = (native_form,) if cell == "LSTM" else (native_form, by_steps)
+        costs = [(self._packed(model, form, steps, input_dim), form) for form in forms]
+        cost, form = costs[0]
+        if costs[-1][0].row < _GAIN * cost.row:
+            cost, form = costs[-1]
+        return replace(cost, padded=padded), form
+
+    def _packed(self, model: ModelProto, form: FormOf, steps: int, input_dim: int) -> LayerCost:
+        packed = ModelProto()
+        packed.CopyFrom(model)
+        pack(packed, Path(), lambda _: "increment", form)
+        run = self._open(packed.SerializeToString())
+
+        def seconds(lengths: list[int], increment: float) -> float:
+            return _best(run, {**_batch(lengths, input_dim), "increment": np.array(increment, np.float32)})
+
+        call = seconds([1], _NONE)
+        row = max((seconds([steps] * ROWS[-1], _NONE) - call) / (steps * ROWS[-1]), 1e-12)
+        stairs = list(range(1, _STAIRS + 1))
+        one, many = seconds(stairs, _NONE), seconds(stairs, _EVERY)
+        step = max((one - call) / _STAIRS - row * _STAIRS, 0.0)
+        saved = row * (_STAIRS * _STAIRS - sum(stairs))
+        piece = max((many - one + saved) / (_STAIRS - 1), call / _STAIRS)  # where noise hides it
+        return LayerCost((), call, step, row, piece)
+
+
+def _best(run: Run, feed: dict[str, np.ndarray]) -> float:
+    """The seconds of the fastest of several runs."""
+    run(feed)
+    taken: list[float] = []
+    while len(taken) < 2 or sum(taken) < _SECONDS:
+        started = perf_counter()
+        run(feed)
+        taken.append(perf_counter() - started)
+    return min(taken)
+
+
+def _batch(lengths: list[int], input_dim: int) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(0).standard_normal((max(lengths), len(lengths), input_dim), np.float32)
+    return {"x": x, "lengths": np.array(lengths, np.int32)}
+
+
+def _layer(cell: str, input_dim: int, hidden: int, reset: int) -> ModelProto:
+    """A model of one layer, with random weights."""
+    random = np.random.default_rng(0)
+    gates = GATES[cell]
+    shapes = {"W": (1, gates * hidden, input_dim), "R": (1, gates * hidden, hidden), "B": (1, 2 * gates * hidden)}
+    weights = [
+        numpy_helper.from_array(random.standard_normal(shape, np.float32) / np.float32(hidden**0.5), name)
+        for name, shape in shapes.items()
+    ]
+    node = helper.make_node(cell, ["x", "W", "R", "B", "lengths"], ["Y"], name="layer", hidden_size=hidden)
+    if cell == "GRU":
+        node.attribute.append(helper.make_attribute("linear_before_reset", reset))
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", input_dim]),
+        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
+    ]
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 1, "B", hidden])]
+    graph = helper.make_graph([node], "layer", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

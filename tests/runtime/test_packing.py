@@ -1,0 +1,180 @@
+"""Packed layers answer as the nodes that they replace, whatever the lengths and however time is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, helper, numpy_helper
+
+from seqport.runtime.rewriting.by_steps import by_steps
+from seqport.runtime.rewriting.forms import native_form
+from seqport.runtime.rewriting.packing import pack
+
+from .recurrent_graphs import HIDDEN, Form, feed_of, model_of, run
+
+LENGTHS = {
+    "ragged": ([3, 9, 1, 9, 4, 2, 7], 9),
+    "below the padding": ([2, 5, 3], 8),
+    "all equal": ([4, 4, 4], 4),
+    "one row": ([6], 6),
+    "one step": ([1, 1], 1),
+    "many of one length": ([1] * 9 + [12], 12),
+}
+INCREMENTS = {"every end": 1e-6, "few": 3.0, "one piece": 1e9}
+
+
+def packed(model: ModelProto, increment: float = 1e-6, form=native_form) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    assert pack(copy, Path(), lambda _: increment, form)
+    onnx.checker.check_model(copy, full_check=True)
+    return copy
+
+
+def require_equal(model: ModelProto, other: ModelProto, feed: dict[str, np.ndarray], atol: float = 0.0) -> None:
+    theirs = run(other, feed)
+    for name, value in run(model, feed).items():
+        np.testing.assert_allclose(theirs[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+FORMS = [
+    *(Form(cell, layers, direction) for cell in ("RNN", "GRU", "LSTM") for layers in (1, 3)
+      for direction in ("forward", "reverse", "bidirectional")),
+    *(Form(cell, 2, direction, given=True) for cell in ("GRU", "LSTM") for direction in ("forward", "bidirectional")),
+    *(Form("LSTM", 2, direction, joined=joined, batch_first=False) for joined in ("", "raw", "time")
+      for direction in ("forward", "bidirectional")),
+    Form("LSTM", 1, "bidirectional", peepholes=True, given=True),
+    Form("LSTM", 1, attributes=(("clip", 0.3),)),
+    Form("GRU", 1, attributes=(("linear_before_reset", 1),)),
+    Form("RNN", 2, "bidirectional", attributes=(("activations", ["Relu", "Tanh"]),)),
+    Form("LSTM", 1, "bidirectional", attributes=(("activations", ["HardSigmoid", "Tanh", "Tanh"] * 2),
+      ("activation_alpha", [0.2, 0.3]), ("activation_beta", [0.5, 0.4]))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("increment", INCREMENTS.values(), ids=INCREMENTS)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_packed_layers_answer_to_the_last_bit(form: Form, increment: float) -> None:
+    model = model_of(form)
+    other = packed(model, increment)
+    assert not [node for node in other.graph.node if node.op_type in ("RNN", "GRU", "LSTM")]  # all inside the Scans
+    for lengths, steps in LENGTHS.values():
+        # The RNN node multiplies unpacked weights, and sums in an order that depends on the rows of the batch.
+        require_equal(model, other, feed_of(form, lengths, steps), 1e-6 if form.cell == "RNN" else 0.0)
+
+
+@pytest.mark.parametrize("increment", INCREMENTS.values(), ids=INCREMENTS)
+@pytest.mark.parametrize("reset", [0, 1])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("cell", ["RNN", "GRU"])
+def test_by_steps_answers_alike(cell: str, direction: str, reset: int, increment: float) -> None:
+    attributes = (("linear_before_reset", reset),) if cell == "GRU" else ()
+    form = Form(cell, 2, direction, given=True, attributes=attributes)
+    model = model_of(form)
+    other = packed(model, increment, by_steps)
+    for lengths, steps in LENGTHS.values():
+        require_equal(model, other, feed_of(form, lengths, steps), 2e-6)
+
+
+def test_by_steps_is_no_form_of_what_it_does_not_know() -> None:
+    for form in (
+        Form("LSTM"),
+        Form("RNN", attributes=(("clip", 1.0),)),
+        Form("RNN", attributes=(("activations", ["Softsign"]),)),
+    ):
+        assert not pack(model_of(form), Path(), lambda _: 1.0, by_steps)
+
+
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+def test_a_row_without_steps_keeps_its_state(cell: str) -> None:
+    form = Form(cell, 2, given=True)
+    other = packed(model_of(form))
+    feed = feed_of(form, [3, 0, 5, 0], 6)
+    answer = run(other, feed)
+    for state in form.states:
+        for layer in range(2):
+            np.testing.assert_array_equal(
+                answer[f"{state}_T.{layer}"][:, [1, 3]], feed[f"{state}_0.{layer}"][:, [1, 3]]
+            )
+    assert not answer["y"][[1, 3]].any()
+    # The other rows answer as without it.
+    kept = {name: value[[0, 2]] if value.shape[0] == 4 else value[:, [0, 2]] for name, value in feed.items()}
+    np.testing.assert_array_equal(run(other, kept)["y"], answer["y"][[0, 2]])
+
+
+def test_a_batch_of_empty_rows_is_zero() -> None:
+    form = Form("LSTM", 2, "bidirectional")
+    answer = run(packed(model_of(form)), feed_of(form, [0, 0], 4))
+    assert not any(value.any() for value in answer.values())
+    assert answer["y"].shape == (2, 4, 2 * HIDDEN)
+
+
+@pytest.mark.parametrize("length", [7, -1])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_length_beyond_the_axis_fails_as_in_the_native_node(length: int, batch_first: bool) -> None:
+    form = Form("LSTM", batch_first=batch_first)
+    feed = feed_of(form, [6, 2, 3], 6)
+    feed["lengths"][1] = length
+    for model in (model_of(form), packed(model_of(form))):
+        with pytest.raises(Exception, match=r"RUNTIME_EXCEPTION|INVALID_ARGUMENT|FAIL"):
+            run(model, feed)
+
+
+def test_weights_are_held_once() -> None:
+    def nbytes(model: ModelProto) -> int:
+        arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+        return sum(array.nbytes for array in arrays if array.dtype == np.float32)
+
+    for form in (Form("LSTM", 3), Form("GRU", 2, "bidirectional"), Form("RNN", 2)):
+        model = model_of(form)
+        for make in (native_form, *([by_steps] if form.cell != "LSTM" else [])):
+            assert nbytes(packed(model, form=make)) < 1.1 * nbytes(model)
+
+
+def test_layers_of_one_direction_share_a_scan() -> None:
+    def scans(form: Form) -> int:
+        return sum(node.op_type == "Scan" for node in packed(model_of(form)).graph.node)
+
+    assert scans(Form("LSTM", 3)) == 1
+    assert scans(Form("LSTM", 3, "reverse")) == 1
+    assert scans(Form("LSTM", 3, "bidirectional")) == 3
+
+
+def test_a_state_that_comes_from_a_layer_before_it_is_waited_for() -> None:
+    # The second layer begins with the first one's last state: they cannot share a Scan.
+    model = model_of(Form("LSTM", 2))
+    second = model.graph.node[-3]
+    assert second.name == "layer1"
+    second.input.extend(["h_T.0", "c_T.0"][: 7 - len(second.input)] if len(second.input) == 5 else [])
+    second.input[5], second.input[6] = "h_T.0", "c_T.0"
+    other = packed(model)
+    assert sum(node.op_type == "Scan" for node in other.graph.node) == 2
+    require_equal(model, other, feed_of(Form("LSTM", 2), *LENGTHS["ragged"]))
+
+
+def test_what_cannot_be_packed_stays(tmp_path: Path) -> None:
+    model = model_of(Form("LSTM"))
+    without_lengths = model_of(Form("LSTM"))
+    next(node for node in without_lengths.graph.node if node.op_type == "LSTM").input[4] = ""
+    computed = model_of(Form("LSTM"))
+    weight = computed.graph.initializer[0]
+    computed.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+    older = model_of(Form("LSTM"))
+    older.opset_import[0].version = 14
+    for kept in (without_lengths, computed, older):
+        before = kept.SerializeToString()
+        assert pack(kept, tmp_path, lambda _: 1.0) == []
+        assert kept.SerializeToString() == before
+    assert pack(model, tmp_path, lambda _: 1.0)
+
+
+def test_a_value_that_someone_else_reads_keeps_its_name() -> None:
+    # Y, the joined value and the batch-major one are outputs of the graph at once.
+    model = model_of(Form("LSTM", 2))
+    for layer in (0, 1):
+        model.graph.output.append(helper.make_tensor_value_info(f"Y{layer}", 1, ["T", 1, "B", HIDDEN]))
+        model.graph.output.append(helper.make_tensor_value_info(f"joined{layer}", 1, ["T", "B", HIDDEN]))
+    require_equal(model, packed(model), feed_of(Form("LSTM", 2), *LENGTHS["ragged"]))

@@ -1,0 +1,169 @@
+"""Which batches a session runs packed, and when it makes itself ready for that."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import seqport.runtime.packing_choice as packing_choice
+from seqport.runtime import PackingError, Session
+from seqport.runtime.layer_costs import ROWS, BatchCost, LayerCost
+
+from .recurrent_graphs import Form, feed_of, model_of, run
+
+RAGGED = ([30] + [2] * 40, 30)
+EQUAL = ([30] * 41, 30)
+
+
+def batch(steps: int, *lengths: int) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(0).standard_normal((len(lengths), steps, 3), np.float32)
+    return {"x": x, "lengths": np.array(lengths)}
+
+
+def spied(session: Session, inputs: dict[str, np.ndarray]) -> str:
+    """Which form a batch ran in."""
+    choice = session._choice
+    assert choice is not None
+    chosen = choice.session_for(inputs)
+    return "packed" if chosen is choice.packed else "plain"
+
+
+def test_auto_packs_what_has_padding_and_only_that(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu")
+    assert spied(session, batch(30, *[30] * 41)) == "plain"
+    assert session._choice is not None
+    assert session._choice.packed is None  # nothing to gain yet, nothing made
+    assert spied(session, batch(30, 30)) == "plain"
+    assert session._choice.packed is None
+    for _ in range(2):
+        assert spied(session, batch(300, 300, *[2] * 400)) == "packed"
+        assert spied(session, batch(300, *[300] * 400)) == "plain"
+        assert spied(session, batch(1, 1)) == "plain"
+    assert session.packing_note == ""
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_all_ways_answer_alike(artifact, cell: str, directions: int) -> None:
+    path = artifact(cell, directions=directions)
+    inputs = batch(30, 30, *[2] * 20, 17, 9)
+    expected = Session(path, "cpu", packing="off").run(inputs)
+    for packing in ("on", "auto"):
+        for name, value in Session(path, "cpu", packing=packing).run(inputs).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=2e-6)
+
+
+def test_on_is_ready_at_once_and_packs_everything(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu", packing="on")
+    assert spied(session, batch(3, 3)) == "packed"
+
+
+def test_off_never_packs(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu", packing="off")
+    assert session._choice is None
+    session.run(batch(300, 300, *[2] * 400))
+
+
+def test_many_weights_are_held_once(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(packing_choice, "HELD_TWICE", 0)
+    session = Session(artifact("lstm"), "cpu")
+    before = session._session
+    inputs = batch(300, 300, *[2] * 400)
+    expected = before.run(None, inputs)
+    answer = session.run(inputs)
+    assert session._session is not before
+    assert session._choice is not None
+    assert session._session is session._choice.packed
+    for value, other in zip(answer.values(), expected, strict=True):
+        np.testing.assert_array_equal(value, other)
+    assert spied(session, batch(4, 4)) == "packed"  # there is no other form any more
+
+
+def test_a_plain_onnx_file_is_packed_too(tmp_path: Path) -> None:
+    form = Form("LSTM", 2, "bidirectional")
+    model = model_of(form)
+    onnx.save(model, tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx", "cpu")
+    feed = feed_of(form, *RAGGED)
+    for name, value in session.run(feed).items():
+        np.testing.assert_array_equal(value, run(model, feed)[name])
+    assert spied(session, feed) == "packed"
+
+
+def test_external_weights_are_found(tmp_path: Path) -> None:
+    form = Form("LSTM", 2, "bidirectional")
+    model = model_of(form)
+    feed = feed_of(form, *RAGGED)
+    expected = run(model, feed)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=100)
+    for name, value in Session(tmp_path / "m.onnx", "cpu", packing="on").run(feed).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
+    form = Form("LSTM")
+    model = model_of(form)
+    next(node for node in model.graph.node if node.op_type == "LSTM").input[4] = ""
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(PackingError, match=r"m\.onnx cannot be packed: no recurrent layer of it takes lengths"):
+        Session(tmp_path / "m.onnx", "cpu", packing="on")
+    session = Session(tmp_path / "m.onnx", "cpu")
+    session.run(feed_of(form, *EQUAL))
+    assert "no recurrent layer of it takes lengths" in session.packing_note
+    with pytest.raises(PackingError, match='packing is \'yes\', expected "auto", "on" or "off"'):
+        Session(artifact("lstm"), "cpu", packing="yes")
+
+
+def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> None:
+    import seqport.runtime.session as session_module
+
+    made = []
+    real = session_module.packed_form
+    monkeypatch.setattr(session_module, "packed_form", lambda *args: made.append(1) or real(*args))
+    session = Session(artifact("lstm"), "cpu")
+    inputs = batch(300, 300, *[2] * 400)
+    expected = session._session.run(None, inputs)[0]
+    answers: list[np.ndarray] = []
+    start = threading.Barrier(6)
+
+    def work() -> None:
+        start.wait()
+        answers.extend(next(iter(session.run(inputs).values())) for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 30
+    for answer in answers:
+        np.testing.assert_array_equal(answer, expected)
+    assert made == [1]
+
+
+def cost(call: float = 0.0, piece: float = 1.0) -> BatchCost:
+    """A layer where each row's step costs 1 either way."""
+    return BatchCost([LayerCost(tuple(float(rows) for rows in ROWS), call, 0.0, 1.0, piece)])
+
+
+def test_packing_pays_where_it_saves_more_than_it_costs() -> None:
+    assert cost().packing_pays(rows=32, steps=100, total=1000)
+    assert not cost().packing_pays(rows=32, steps=100, total=3200)
+    assert not cost(call=2300).packing_pays(rows=32, steps=100, total=1000)
+    assert not cost(piece=1e4).packing_pays(rows=32, steps=100, total=3100)
+    assert not cost().packing_pays(rows=1, steps=100, total=100)
+
+
+def test_a_step_of_padding_costs_what_was_measured_between_and_beyond() -> None:
+    padded = BatchCost([LayerCost((1.0, 8.0, 64.0), 0.0, 0.0, 1.0, 1.0)])
+    for rows in (1, 4, 8, 20, 64, 200):
+        assert padded._of_a_padded_step(rows) == pytest.approx(rows)
+
+
+def test_cuts_are_as_far_apart_as_a_piece_is_dear() -> None:
+    assert cost(piece=2.0).increment == pytest.approx(2.0)
+    assert cost(piece=50.0).increment == pytest.approx(10.0)
