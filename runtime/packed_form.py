@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 _MEASURES: dict[Any, Measure] = {}
 
 
-def packed_form(
-    path: Path, open_bytes: Callable[[bytes], onnxruntime.InferenceSession], threads: Any
-) -> Prepared | str:
+OpenBytes = Callable[[bytes], "onnxruntime.InferenceSession"]
+
+
+def packed_form(path: Path, open_bytes: OpenBytes, threads: Any) -> Prepared | str:
     """The packed form of a file, opened; or why there is none.
 
     Args:
@@ -29,15 +30,10 @@ def packed_form(
     """
     try:
         from seqport.runtime.rewriting.machine import rewrite_file
-        from seqport.runtime.rewriting.measure import Measure
     except ImportError as error:
         return f"rewriting a model needs the package onnx ({error}): pip install onnx"
 
-    def runner(model: bytes) -> Callable[[dict[str, Any]], object]:
-        session = open_bytes(model)
-        return lambda feed: session.run(None, feed)
-
-    rewritten = rewrite_file(path, _MEASURES.setdefault(threads, Measure(runner)))
+    rewritten = rewrite_file(path, measure_with(open_bytes, threads))
     if rewritten is None:
         return "no recurrent layer of it takes lengths and has constant float32 weights in the main graph"
     try:
@@ -45,3 +41,14 @@ def packed_form(
     except ValueError as error:  # protobuf ends at 2 GiB
         return f"the rewritten model cannot be handed to ONNX Runtime: {error}"
     return Prepared(open_bytes(data), rewritten.plans, rewritten.weights)
+
+
+def measure_with(open_bytes: OpenBytes, threads: Any) -> Measure:
+    """What measures layers for sessions of these settings: the same for all of the process."""
+    from seqport.runtime.rewriting.measure import Measure
+
+    def runner(model: bytes) -> Callable[[dict[str, Any]], object]:
+        session = open_bytes(model)
+        return lambda feed: session.run(None, feed)
+
+    return _MEASURES.setdefault(threads, Measure(runner))

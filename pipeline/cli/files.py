@@ -1,4 +1,4 @@
-"""Commands on ONNX files, whoever made them: inspect, check, lift, run."""
+"""Commands on ONNX files, whoever made them: inspect, check, lift, optimize, run."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ def lift(
     from seqport.exporters.lift import lift as lift_file
 
     print(lift_file(source, target))
+
+
+@app.command()
+def optimize(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="Any ONNX file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write; may be the same.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="It will run with so many; else one a core.")] = None,
+) -> None:
+    """Rewrite recurrent layers so that they leave the padding out, measured here, for hosts without seqport."""
+    from seqport.pipeline.optimize import optimize as optimize_file
+
+    done = optimize_file(source, target, threads=threads)
+    for name in done.layers:
+        print(f"{name}: leaves the padding out{', computed by steps' if name in done.by_steps else ''}")
+    print(f"wrote {target}")
 
 
 @app.command()

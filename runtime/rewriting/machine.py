@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from seqport.runtime.layer_costs import BatchCost
+from seqport.runtime.rewriting.by_steps import by_steps
 from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.forms import Form, native_form
 from seqport.runtime.rewriting.measure import Measure
@@ -25,11 +26,13 @@ class Rewritten:
         model: with the same inputs and outputs.
         plans: of the layers that share lengths: the input that holds these ("" where they are computed), and the cost.
         weights: bytes of all weights.
+        layers: the name of each packed node → its form, "native" or "by_steps".
     """
 
     model: onnx.ModelProto
     plans: tuple[tuple[str, BatchCost], ...]
     weights: int
+    layers: dict[str, str]
 
 
 def rewrite_file(path: Path, measure: Measure) -> Rewritten | None:
@@ -48,20 +51,22 @@ def rewrite(model: onnx.ModelProto, folder: Path, measure: Measure) -> Rewritten
     Returns:
         None where no layer can be packed.
     """
+    layers: dict[str, str] = {}
 
-    def cost(layers: Sequence[tuple[Native, int]]) -> BatchCost:
-        return BatchCost([measure.of(*one)[0] for one in layers for _ in range(one[0].num_directions)])
+    def cost(sharing: Sequence[tuple[Native, int]]) -> BatchCost:
+        return BatchCost([measure.of(*one)[0] for one in sharing for _ in range(one[0].num_directions)])
 
     def form_of(native: Native, direction: int, weights: Sequence[np.ndarray], outer: Emitter) -> Form | None:
         fastest = measure.of(native, weights[0].shape[2])[1]
-        form = fastest(native, direction, weights, outer)  # None where it does not know the layer's activations
-        return form or native_form(native, direction, weights, outer)
+        form = by_steps(native, direction, weights, outer) if fastest is by_steps else None
+        layers[native.node.name] = "by_steps" if form else "native"
+        return form or native_form(native, direction, weights, outer)  # the other may not know its activations
 
-    plans = pack(model, folder, lambda layers: cost(layers).increment, form_of)
+    plans = pack(model, folder, lambda sharing: cost(sharing).increment, form_of)
     if not plans:
         return None
     weights = sum(_nbytes(tensor) for tensor in model.graph.initializer)
-    return Rewritten(model, tuple((plan.lengths, cost(plan.layers)) for plan in plans), weights)
+    return Rewritten(model, tuple((plan.lengths, cost(plan.layers)) for plan in plans), weights, layers)
 
 
 def _nbytes(tensor: onnx.TensorProto) -> int:
