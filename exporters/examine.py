@@ -13,14 +13,13 @@ import onnx_ir as ir
 from seqport.exporters.digest import weights_sha256
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.builder import constant
-from seqport.exporters.passes.roles import QUANTISED_LSTM, SEQUENCE_LENS, lengths_source, native_nodes
-from seqport.exporters.recurrent import CELLS
+from seqport.exporters.passes.roles import SEQUENCE_LENS, lengths_source, native_nodes
 from seqport.exporters.signature import DTYPES, Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, TensorInfo, read_metadata
+from seqport.runtime.cudnn import beyond_cudnn
 from seqport.runtime.external import data_files, require_data_files
 
 _LOOPS = ("Loop", "Scan")
-_PEEPHOLES = 7  # position among an LSTM's inputs
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,6 @@ def _has_lengths(node: ir.Node) -> bool:
 
 
 def _left_to_the_cpu(nodes: list[ir.Node]) -> list[Refusal]:
-    """By ONNX Runtime's own rules: its CUDA kernels are cuDNN's, which know the default cells alone."""
     return [
         Refusal(node.name or node.op_type, f"has {reason}, which cuDNN does not", "run it on the CPU, or retrain")
         for node in nodes
@@ -158,21 +156,5 @@ def _left_to_the_cpu(nodes: list[ir.Node]) -> list[Refusal]:
 
 
 def _beyond_cudnn(node: ir.Node) -> list[str]:
-    if node.op_type == QUANTISED_LSTM:
-        return ["int8 arithmetic"]
-    attributes = node.attributes
-    found = []
-    cell = next(name for name, (op, _, _) in CELLS.items() if op == node.op_type)
-    activations = attributes.get_strings("activations", ())
-    defaults = [name.lower() for name in CELLS[cell][2]] * (len(activations) // len(CELLS[cell][2]) or 1)
-    if activations and [name.lower() for name in activations] != defaults:
-        found.append(f"the activations {', '.join(activations)}")
-    if node.op_type == "GRU" and not attributes.get_int("linear_before_reset", 0):
-        found.append("the reset gate before the product (linear_before_reset=0)")
-    if attributes.get_float("clip", 0.0):
-        found.append("clip")
-    if attributes.get_int("input_forget", 0):
-        found.append("input_forget")
-    if node.op_type == "LSTM" and len(node.inputs) > _PEEPHOLES and node.inputs[_PEEPHOLES] is not None:
-        found.append("peepholes")
-    return found
+    attributes = {name: value.value for name, value in node.attributes.items()}
+    return beyond_cudnn(node.op_type, attributes, [None if value is None else value.name for value in node.inputs])

@@ -55,7 +55,9 @@ def test_a_file_that_keeps_the_contract(tmp_path: Path) -> None:
     [
         ("GRU", {}, "the reset gate before the product"),
         ("RNN", {"activations": ["Relu"]}, "the activations Relu"),
+        ("RNN", {"activation_alpha": [0.5]}, "activation_alpha or activation_beta"),
         ("LSTM", {"clip": 1.0}, "clip"),
+        ("RNN", {"clip": 0.0}, "clip"),
         ("LSTM", {"input_forget": 1}, "input_forget"),
         ("LSTM", {"weights": {"P": (1, 6)}}, "peepholes"),
     ],
