@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from seqport.runtime.cudnn import DEFAULT_ACTIVATIONS
 
-# What an activation takes, with ONNX Runtime's defaults. Its RNN kernel has no defaults but 0.
+# What an activation takes, with ONNX Runtime's defaults.
 _TAKES: dict[str, dict[str, float]] = {
     "affine": {"alpha": 0.0, "beta": 0.0},
     "relu": {},
@@ -102,13 +102,9 @@ def activations(op_type: str, attributes: Mapping[str, Any], directions: int) ->
         return None
     given = {key: list(attributes.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
     found = []
-    for place, name in enumerate(names[:count]):
-        parameters = {}
-        for key, default in _TAKES[name].items():
-            if op_type == "RNN":  # by direction
-                parameters[key] = given[key][place] if place < len(given[key]) else 0.0
-            else:  # in order, to those that take one
-                parameters[key] = given[key].pop(0) if given[key] else default
+    for name in names[:count]:
+        # In order, to those that take one.
+        parameters = {key: given[key].pop(0) if given[key] else default for key, default in _TAKES[name].items()}
         found.append(Activation(name, parameters))
     return [tuple(found[d * len(defaults) : (d + 1) * len(defaults)]) for d in range(directions)]
 

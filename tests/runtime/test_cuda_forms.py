@@ -145,6 +145,12 @@ def _activations(op: str, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("alpha", [[0.9, 0.3], [0.3], [0.0, 0.3]])
+def test_parameters_of_an_rnn_too(alpha) -> None:
+    names = ["Tanh", "LeakyRelu"]
+    assert_same(*model("RNN", direction="bidirectional", activations=names, activation_alpha=alpha))
+
+
 def test_parameters_go_to_the_activations_that_take_them() -> None:
     names = ["HardSigmoid", "Tanh", "LeakyRelu", "Sigmoid", "ScaledTanh", "Elu"]
     made, feed = model(
@@ -157,18 +163,11 @@ def test_parameters_go_to_the_activations_that_take_them() -> None:
     assert_same(made, feed)
 
 
-@pytest.mark.parametrize("alpha", [[0.9, 0.3], None])
-def test_parameters_of_an_rnn_go_by_direction(alpha) -> None:
-    """Unlike those of GRU and LSTM; and without any, ONNX Runtime takes zero."""
-    given = {} if alpha is None else {"activation_alpha": alpha}
-    assert_same(*model("RNN", direction="bidirectional", activations=["Tanh", "LeakyRelu"], **given))
-
-
 @pytest.mark.parametrize("name", ["LeakyRelu", "HardSigmoid", "Elu"])
-@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
 def test_default_parameters(op, name) -> None:
-    count = {"GRU": 2, "LSTM": 3}[op]
-    assert_same(*model(op, activations=["Sigmoid", *[name] * (count - 1)]))
+    names = {"RNN": ["Tanh", name], "GRU": ["Sigmoid", name] * 2, "LSTM": ["Sigmoid", name, name] * 2}[op]
+    assert_same(*model(op, direction="bidirectional", activations=names))
 
 
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
