@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import io
 import os
 import re
 import sys
 import warnings
+from pathlib import Path
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -102,26 +104,68 @@ def _built_for() -> str:
 
 
 def _library_problem() -> str | None:
-    import onnxruntime
-
-    # Loads what NVIDIA's wheels or the system brought, and prints what it cannot find.
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        onnxruntime.preload_dlls()
-    # A bare name failed on the loader's path too; one with a folder may have been found there.
-    missing = re.findall(r"Failed to load ([^\s/\\]+): ", said.getvalue())
-    if not missing:
-        try:
-            _load(_CUDNN)
-        except OSError:
-            missing = [_CUDNN]
+    missing = _load_libraries(None)
+    searched = []
+    for folder in library_folders() if missing else ():
+        searched.append(str(folder))
+        missing = _load_libraries(folder)
+        if not missing:
+            break
     if not missing:
         return None
+    where = f"; searched NVIDIA's and PyTorch's wheels too: {', '.join(searched)}" if searched else ""
     return (
-        f"{', '.join(dict.fromkeys(missing))} cannot be loaded, and this ONNX Runtime is built for "
-        f"CUDA {_built_for()} with cuDNN 9: "
-        "pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on the loader's path"
+        f"{', '.join(missing)} cannot be loaded, and this ONNX Runtime is built for CUDA {_built_for()} with cuDNN 9"
+        f"{where}: pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on the loader's path"
     )
+
+
+def _load_libraries(folder: Path | None) -> list[str]:
+    """Load CUDA and cuDNN, and name those that are not to be had.
+
+    Args:
+        folder: looked into first; None is NVIDIA's wheels beside ONNX Runtime's own. The loader's path comes last, and
+            finds whatever is loaded already.
+    """
+    import onnxruntime
+
+    said = io.StringIO()  # it prints what it cannot load
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls(directory=None if folder is None else str(folder))
+    # A bare name failed on the loader's path too; one with a folder may have been found there.
+    missing = re.findall(r"Failed to load ([^\s/\\]+): ", said.getvalue())
+    try:
+        _load(_CUDNN)
+    except OSError:
+        missing.append(_CUDNN)
+    return list(dict.fromkeys(missing))
+
+
+def library_folders() -> list[Path]:
+    """Where the wheels of PyTorch and NVIDIA keep their libraries, wherever on Python's path they are installed.
+
+    ONNX Runtime itself looks for NVIDIA's wheels beside its own alone, and on Linux not into PyTorch's. Neither package
+    is imported here: PyTorch takes seconds.
+    """
+    folders = [root / "lib" for root in _package_folders("torch")]
+    for root in _package_folders("nvidia"):
+        # nvidia/cudnn/lib, nvidia/cu13/lib; on Windows nvidia/cudnn/bin, nvidia/cu13/bin/x86_64
+        for pattern in ("*/bin", "*/bin/*") if _WINDOWS else ("*/lib",):
+            folders += sorted(root.glob(pattern))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _package_folders(package: str) -> list[Path]:
+    found = importlib.util.find_spec(package)
+    return [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
+
+
+def provider_options(device: int) -> dict[str, str]:
+    """ONNX Runtime's options for a device.
+
+    TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3.
+    """
+    return {"device_id": str(device), "use_tf32": "0"}
 
 
 def _load(library: str) -> ctypes.CDLL:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqport.runtime import cuda
+from seqport.runtime import cuda, trial
 from seqport.runtime.errors import ArtifactError, NotOnnxError, ProviderError
+from seqport.runtime.gpu_model import STEP, GpuModel, gpu_model
+from seqport.runtime.host import Host
+from seqport.runtime.opening import CPU_PROVIDER, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-CPU_PROVIDER = "CPUExecutionProvider"
 _RECURRENT = {"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"}
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_SILENT = 4  # ONNX Runtime's log level: what it would print, Session says or raises
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Opened:
     Attributes:
         session: ONNX Runtime's own.
         provider: "cpu" or "cuda:<index>".
-        note: why an earlier choice was passed over; empty where the first one was taken.
+        note: why an earlier choice was passed over, and which nodes were rewritten for CUDA; empty where the first one
+            was taken as it is.
         placement: each recurrent node's name to the provider that runs it.
     """
 
@@ -38,8 +39,45 @@ class Opened:
     placement: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is opened: a file, or the bytes of a model that was made from it.
+
+    Attributes:
+        path: the file, whose folder has the weights beside it.
+        model: bytes that stand in its place; None for the file itself.
+    """
+
+    path: Path
+    model: bytes | None = None
+
+    def open(self, host: Host, *providers: str | tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
+        """Open it.
+
+        Raises:
+            ProviderError: threads were asked for, and the process has one pool for all.
+            ArtifactError: ONNX Runtime cannot open it.
+        """
+        import onnxruntime
+
+        try:
+            if self.model is None:
+                return open_session(self.path, host, *providers)
+            return open_session(self.model, host, *providers, folder=self.path.parent)
+        except ProviderError:
+            raise
+        except Exception as error:  # ONNX Runtime's error types have no common root
+            kind = NotOnnxError if type(error).__name__ == "InvalidProtobuf" else ArtifactError
+            raise kind(f"{self.path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+
+
 def open_model(
-    path: Path, provider: str | Sequence[str] = "auto", *, threads: int | None = None, model: bytes | None = None
+    path: Path,
+    provider: str | Sequence[str] = "auto",
+    *,
+    host: Host | None = None,
+    cuda_rewrite: bool | None = None,
+    model: bytes | None = None,
 ) -> Opened:
     """Open an ONNX file on the first of the wanted providers that can run it.
 
@@ -48,8 +86,10 @@ def open_model(
         provider: "cpu"; "cuda" or "cuda:1", where every recurrent node must run on the GPU; "auto", CUDA
             where it can run every recurrent node, else the CPU; or a list in order of preference, where
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
-        threads: threads within one operator on the CPU; None leaves ONNX Runtime's choice, one a core.
-        model: what to open instead of the file, rewritten from it; weights beside the file are found there.
+        host: its threads and memory.
+        cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
+            None does so where CUDA was asked for by name, and not for "auto".
+        model: bytes to open in the file's place, made from it.
 
     Raises:
         ProviderError: none of them can run the model; the message has each one's cause and remedy.
@@ -57,18 +97,20 @@ def open_model(
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise ProviderError("onnxruntime is not installed: pip install 'seqport[cpu]', or 'seqport[gpu]' for CUDA")
-    if threads is not None and threads < 1:
-        raise ProviderError(f"threads is {threads}, expected at least 1, or None for ONNX Runtime's choice")
+    host = host or Host()
+    source = Source(path, model)
     wanted = parse(provider)
-    mixed_allowed = provider != "auto" and "cpu" in wanted
+    by_name = provider != "auto"
     passed_over: list[str] = []
     for name in wanted:
         if name == "cpu":
-            session = _open(path, CPU_PROVIDER, threads=threads, model=model)
+            session = source.open(host, CPU_PROVIDER)
             return Opened(session, "cpu", "; ".join(passed_over), _placement(session, "cpu"))
-        opened = _try_cuda(path, name, threads, mixed_allowed, model)
+        rewrite = by_name if cuda_rewrite is None else cuda_rewrite
+        opened = _try_cuda(source, name, host, rewrite=rewrite, mixed_allowed=by_name and "cpu" in wanted)
         if isinstance(opened, Opened):
-            return Opened(opened.session, name, "; ".join(passed_over), opened.placement)
+            notes = [*passed_over, opened.note] if opened.note else passed_over
+            return Opened(opened.session, name, "; ".join(notes), opened.placement)
         passed_over.append(f"{name} cannot run it: {opened}")
     raise ProviderError("; ".join(passed_over) + f' (asked for provider={provider!r}; "cpu" runs every model)')
 
@@ -92,64 +134,63 @@ def parse(provider: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
 
 
-def _try_cuda(path: Path, name: str, threads: int | None, mixed_allowed: bool, model: bytes | None) -> Opened | str:
+def _try_cuda(source: Source, name: str, host: Host, *, rewrite: bool, mixed_allowed: bool) -> Opened | str:
     """The model opened on a GPU, or the reason why not."""
     device = int(name.split(":")[1])
-    problem = cuda.problem(device)
+    problem = cuda.problem(device) or trial.problem(device)
     if problem:
         return problem
-    # TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3.
-    options = {"device_id": str(device), "use_tf32": "0"}
+    found = gpu_model(source.path, source.model, rewrite=rewrite)
     try:
-        session = _open(path, (cuda.CUDA_PROVIDER, options), CPU_PROVIDER, threads=threads, model=model)
-    except ArtifactError as error:
-        _open(path, CPU_PROVIDER, threads=threads, model=model)  # raises where the file is at fault, not CUDA
-        return str(error.__cause__)
-    if cuda.CUDA_PROVIDER not in session.get_providers():
-        return (
-            "ONNX Runtime lists CUDA, but could not load it and fell back to the CPU "
-            "(its own message on stderr names the library)"
+        session = Source(source.path, found.model).open(
+            host, (cuda.CUDA_PROVIDER, cuda.provider_options(device)), CPU_PROVIDER
         )
-    placement = _placement(session, name)
+    except ArtifactError as error:
+        source.open(host, CPU_PROVIDER)  # raises where the file is at fault, not CUDA
+        return str(error.__cause__)
+    placement = _placement(session, name, found.rewritten)
     strays = [node for node, place in placement.items() if place != name]
     if strays and not mixed_allowed:
-        return (
-            f"CUDA has no kernel for the recurrent nodes {', '.join(strays)}, which would run on the CPU "
-            "(CUDA runs no ReLU RNN, no GRU with the reset gate before the product, no clip, "
-            f'no peepholes, no other activations): ["{name}", "cpu"] allows that'
-        )
-    return Opened(session, name, placement=placement)
+        return _strays(name, found, strays, rewrite=rewrite)
+    notes = []
+    if found.rewritten:
+        notes.append(f"rewritten to stay on {name}: {_reasons(found.rewritten)}")
+    if strays:
+        notes.append(f"on the CPU: {_reasons({node: found.left.get(node, []) for node in strays})}")
+    return Opened(session, name, "; ".join(notes), placement)
 
 
-def _open(
-    path: Path, *providers: str | tuple[str, dict[str, str]], threads: int | None, model: bytes | None = None
-) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if model is not None:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
-    try:
-        # Without ONNX Runtime's own fallback, which prints to stdout and changes the provider.
-        return onnxruntime.InferenceSession(model or path, options, list(providers), enable_fallback=0)
-    except Exception as error:  # its error types have no common root
-        kind = NotOnnxError if type(error).__name__ == "InvalidProtobuf" else ArtifactError
-        raise kind(f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+def _strays(name: str, found: GpuModel, strays: Sequence[str], *, rewrite: bool) -> str:
+    """Which recurrent nodes CUDA cannot run, each with the reason, and what can be done."""
+    remedy = "" if rewrite or found.obstacle else f'provider="{name}" or cuda_rewrite=True rewrites what can be, and '
+    return (
+        f"CUDA has no kernel for the recurrent nodes {_reasons({node: found.left.get(node, []) for node in strays})}, "
+        f'which would run on the CPU{found.obstacle}: {remedy}provider=["{name}", "cpu"] allows that'
+    )
 
 
-def _placement(session: onnxruntime.InferenceSession, cuda_name: str) -> dict[str, str]:
-    """Each recurrent node's name to its provider; its index makes up for a name that says too little."""
+def _reasons(nodes: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{node} ({'; '.join(why)})" if why else node for node, why in nodes.items())
+
+
+def _placement(
+    session: onnxruntime.InferenceSession, cuda_name: str, rewritten: Collection[str] = ()
+) -> dict[str, str]:
+    """Each recurrent node's name to its provider; its index makes up for a name that says too little.
+
+    A rewritten node is the Scan of its name, and is on the GPU where all of its steps are too.
+    """
     short = {CPU_PROVIDER: "cpu", cuda.CUDA_PROVIDER: cuda_name}
     placement: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
     for subgraph in session.get_provider_graph_assignment_info():
+        place = short.get(str(subgraph.ep_name), str(subgraph.ep_name))
         for node in subgraph.get_nodes():
-            if node.op_type in _RECURRENT:
-                name = str(node.name)
+            name = str(node.name)
+            if node.op_type in _RECURRENT or (node.op_type == "Scan" and name in rewritten):
                 if not name or name in placement:
                     name = f"{name or node.op_type}_{len(placement)}"
-                placement[name] = short.get(str(subgraph.ep_name), str(subgraph.ep_name))
-    return placement
+                placement[name] = place
+            elif place != cuda_name and STEP in name:
+                elsewhere[name.rpartition(STEP)[0]] = place
+    return {name: elsewhere.get(name, place) if name in rewritten else place for name, place in placement.items()}

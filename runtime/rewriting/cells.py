@@ -45,11 +45,16 @@ _OPERATORS = {
 
 
 class Writer:
-    """Collects nodes, with names that begin alike and are each used once."""
+    """Collects nodes.
 
-    def __init__(self, prefix: str) -> None:
+    Args:
+        prefix: how the names of its values begin, which are each used once.
+        label: how the names of its nodes begin, which need not be unique.
+    """
+
+    def __init__(self, prefix: str, label: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self._prefix, self._count = prefix, 0
+        self._prefix, self._label, self._count = prefix, label, 0
 
     def name(self, what: str) -> str:
         """A new value's name."""
@@ -63,7 +68,8 @@ class Writer:
     def many(self, op_type: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
         """Add a node, and return its outputs' names."""
         names = [self.name(op_type) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(op_type, inputs, names, name=names[0], **attributes))
+        name = f"{self._label}/{op_type}_{self._count}"
+        self.nodes.append(helper.make_node(op_type, inputs, names, name=name, **attributes))
         return names
 
     def constant(self, value: Any, dtype: type = np.float32) -> str:

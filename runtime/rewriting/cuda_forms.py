@@ -8,8 +8,9 @@ Guarantees: the same outputs as ONNX Runtime's CPU node, padded steps and rows o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto
@@ -44,6 +45,35 @@ def beyond(node: onnx.NodeProto) -> list[str]:
     if node.domain not in domains or node.op_type not in (*GATES, QUANTISED_LSTM):
         return []
     return beyond_cudnn(node.op_type, attributes_of(node), list(node.input))
+
+
+def for_cuda(
+    path: Path, model: bytes | None, *, rewrite: bool
+) -> tuple[bytes | None, dict[str, list[str]], dict[str, list[str]]]:
+    """A model for CUDA: the bytes to open in the file's place, and what was rewritten and what is left, as `CudaForms`.
+
+    Args:
+        path: an ONNX file.
+        model: bytes that stand in its place; None for the file.
+        rewrite: whether to rewrite; else the nodes are only named.
+    """
+    try:
+        # The weights beside the file stay there.
+        loaded = onnx.load(path, load_external_data=False) if model is None else onnx.load_from_string(model)
+    except Exception:  # no ONNX model: ONNX Runtime says what is wrong with it
+        return model, {}, {}
+    found = keep_on_gpu(loaded) if rewrite else CudaForms({}, _left_to_the_cpu(loaded))
+    return loaded.SerializeToString() if found.rewritten else model, found.rewritten, found.left
+
+
+def _left_to_the_cpu(model: onnx.ModelProto) -> dict[str, list[str]]:
+    left: dict[str, list[str]] = {}
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            why = beyond(node)
+            if why:
+                left[_free(node.name or node.op_type, left)] = why
+    return left
 
 
 def keep_on_gpu(model: onnx.ModelProto, reasons: Reasons = beyond) -> CudaForms:
@@ -87,7 +117,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: Collection[str]) -> str:
     return name if name not in taken else _free(f"{name}_{len(taken)}", taken)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from seqport.runtime.gpu_model import STEP
 from seqport.runtime.rewriting.cells import Cell, Weights, Writer, activations
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -63,7 +64,7 @@ class ScanForm:
             for of_direction in functions
         ]
         # The value's own name makes these unique within the model; a node's name need not be.
-        self._write = Writer(f"{next(filter(None, node.output))}/scan")
+        self._write = Writer(f"{next(filter(None, node.output))}/scan", name)
 
     def nodes(self) -> list[onnx.NodeProto]:
         """The nodes that stand for it, in order."""
@@ -167,7 +168,7 @@ class ScanForm:
 
     def _body(self, weights: list[Weights], masked: bool) -> onnx.GraphProto:
         """One step of all directions; a row that has ended keeps its states."""
-        write = Writer(f"{self._write.name('body')}")
+        write = Writer(self._write.name("body"), f"{self._name}{STEP}")
         count, each = len(self._cells), self._states
         states = [write.name("state") for _ in range(count * each)]
         xs = [write.name("x") for _ in range(count)]

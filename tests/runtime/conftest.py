@@ -64,7 +64,15 @@ def describe(
     )
 
 
-def build(path: Path, cell: str = "lstm", *, seed: int = 0, metadata: str | None = None, **form: Any) -> Path:
+def build(
+    path: Path,
+    cell: str = "lstm",
+    *,
+    seed: int = 0,
+    metadata: str | None = None,
+    attributes: dict[str, Any] | None = None,
+    **form: Any,
+) -> Path:
     """Write a recurrent model with a native node, sequence_lens and, unless `metadata` says otherwise, metadata."""
     description = describe(cell, **form)
     sizes = {"directions": 1, "vocab_size": None, "out_dim": 5, "head": True, **form}
@@ -84,7 +92,7 @@ def build(path: Path, cell: str = "lstm", *, seed: int = 0, metadata: str | None
         features = "embedded"
     initial = [info.name for info in description.inputs[2:]]
     final = [info.name for info in description.outputs if info.name != "output"]
-    attributes: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
+    attributes = {**({"linear_before_reset": 1} if cell == "gru" else {}), **(attributes or {})}
     nodes += [
         helper.make_node("Transpose", [features], ["steps"], perm=[1, 0, 2]),
         helper.make_node(

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seqport.runtime.rewriting.cuda_forms import CudaForms, keep_on_gpu
+from seqport.runtime.rewriting.cuda_forms import CudaForms, for_cuda, keep_on_gpu
 from seqport.runtime.rewriting.scan_form import GATES
 
 INPUT_DIM, HIDDEN, STEPS, ROWS = 3, 5, 7, 6
@@ -279,3 +279,13 @@ def test_half_weights_stay() -> None:
         if tensor.name == "W":
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), "W"))
     assert keep_on_gpu(made).left == {"cell": ["the activations Relu", "its weights are float16, not float32"]}
+
+
+def test_weights_beside_the_file_stay_there(tmp_path) -> None:
+    made, _ = model("RNN", activations=["Relu"])
+    made.graph.initializer.append(numpy_helper.from_array(np.ones(100_000, np.float32), "unused"))
+    onnx.save(made, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    found, names, left = for_cuda(tmp_path / "m.onnx", None, rewrite=True)
+    assert (list(names), left) == (["cell"], {})
+    assert found is not None
+    assert len(found) < 20_000

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import re
+import shutil
+import subprocess
+import sys
 import types
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import pytest
 
-from seqport.runtime import ArtifactError, ProviderError, Session, cuda
+from seqport.runtime import ArtifactError, ProviderError, Session, cuda, trial
 from seqport.runtime import providers as module
 from seqport.runtime.providers import parse
 
@@ -21,9 +27,11 @@ WITH_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 @pytest.fixture(autouse=True)
 def forget():
     """Each test sees another machine, so nothing may be remembered."""
-    cuda.problem.cache_clear()
+    for remembered in (cuda.problem, trial.problem):
+        remembered.cache_clear()
     yield
-    cuda.problem.cache_clear()
+    for remembered in (cuda.problem, trial.problem):
+        remembered.cache_clear()
 
 
 class Driver:
@@ -48,12 +56,33 @@ class Driver:
 def machine(monkeypatch):
     """A machine as described; by default one where CUDA works as far as can be seen."""
 
-    def make(*, driver=None, missing="", cudnn=True, providers=WITH_CUDA, built="13.0", packages=("onnxruntime-gpu",)):
+    def make(
+        *,
+        driver=None,
+        missing="",
+        cudnn=True,
+        providers=WITH_CUDA,
+        built="13.0",
+        packages=("onnxruntime-gpu",),
+        wheels: dict[str, bool] | None = None,
+    ):
+        """`wheels`: folders to search, each with whether all libraries can be had once it was looked into."""
         import onnxruntime
+
+        looked: list[str] = []
+
+        def whole() -> bool:
+            return any((wheels or {})[folder] for folder in looked)
+
+        def preload(directory=None) -> None:
+            if directory is not None:
+                looked.append(directory)
+            if not whole():
+                print(missing)
 
         def load(name: str):
             if "cudnn" in name:
-                if not cudnn:
+                if not cudnn and not whole():
                     raise OSError(f"{name}: cannot open shared object file")
                 return None
             if driver is None:
@@ -66,7 +95,9 @@ def machine(monkeypatch):
         monkeypatch.setattr(cuda, "_version", lambda name: "1.31.1" if name in packages else None)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
         monkeypatch.setattr(onnxruntime, "cuda_version", built, raising=False)
-        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(missing))
+        monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+        monkeypatch.setattr(cuda, "library_folders", lambda: [Path(folder) for folder in wheels or ()])
+        return looked
 
     return make
 
@@ -136,6 +167,59 @@ def test_a_library_found_on_the_loaders_path_is_not_missing(machine) -> None:
     assert cuda.problem(0) is None
 
 
+def test_libraries_of_other_wheels_are_found(machine) -> None:
+    wheels = {"/torch/lib": False, "/user/nvidia/cudnn/lib": True, "/user/nvidia/cu13/lib": True}
+    looked = machine(cudnn=False, missing="Failed to load libcublas.so.13: no such file", wheels=wheels)
+    assert cuda.problem(0) is None
+    assert looked == ["/torch/lib", "/user/nvidia/cudnn/lib"], "none is looked into once all are loaded"
+
+
+def test_wheels_without_the_libraries_are_named(machine) -> None:
+    machine(cudnn=False, wheels={"/torch/lib": False})
+    said = r"libcudnn.so.9 cannot be loaded, .*; searched NVIDIA's and PyTorch's wheels too: /torch/lib: pip install"
+    assert re.search(said, cuda.problem(0) or "")
+
+
+def test_where_wheels_keep_libraries(tmp_path, monkeypatch) -> None:
+    """Wherever on Python's path they are, and without importing PyTorch, which takes seconds."""
+    for place in ("user/torch/lib", "site/nvidia/cu13/lib", "user/nvidia/cudnn/lib", "user/nvidia/cudnn/include"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "user/torch/__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), str(tmp_path / "user"), *sys.path])
+    monkeypatch.setattr(cuda, "_WINDOWS", False)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("torch", "nvidia")]:
+        monkeypatch.delitem(sys.modules, name)
+    found = [folder.relative_to(tmp_path).as_posix() for folder in cuda.library_folders()]
+    assert found[:3] == ["user/torch/lib", "site/nvidia/cu13/lib", "user/nvidia/cudnn/lib"]
+    assert "torch" not in sys.modules
+
+
+def test_a_real_library_is_loaded_from_a_wheel(tmp_path) -> None:
+    """No fake: ONNX Runtime's own search does not find it, and this one does."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("no C compiler on Linux, to make a library of cuDNN's name with")
+    import onnxruntime
+
+    if not onnxruntime.cuda_version:
+        pytest.skip("this ONNX Runtime is built without CUDA, and searches no libraries")
+    if not cuda._load_libraries(None):
+        pytest.skip("CUDA and cuDNN are installed here")
+    library = tmp_path / "nvidia/cudnn/lib/libcudnn.so.9"
+    library.parent.mkdir(parents=True)
+    command = [compiler, "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libcudnn.so.9", "-o", str(library)]
+    subprocess.run(command, check=True)
+    code = (
+        "from seqport.runtime import cuda\n"
+        "first = cuda._load_libraries(None)\n"
+        "rest = [cuda._load_libraries(folder) for folder in cuda.library_folders() if 'cudnn' in str(folder)][-1]\n"
+        "print('libcudnn.so.9' in first, 'libcudnn.so.9' in rest, 'torch' in __import__('sys').modules)"
+    )
+    path = ":".join([str(tmp_path), *sys.path])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path})
+    assert (done.stdout, done.stderr) == ("True False False\n", "")
+
+
 def test_a_device_beyond_the_last(artifact, machine, monkeypatch) -> None:
     machine(driver=Driver(devices=2))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
@@ -154,7 +238,10 @@ def test_two_packages_hide_cuda(artifact, machine) -> None:
 
 
 class Fake:
-    """What ONNX Runtime would open on a GPU: it runs on the CPU and says otherwise."""
+    """What ONNX Runtime would open on a GPU: it runs on the CPU and says otherwise.
+
+    `places` are those of its nodes; a set puts all nodes that it really has on the GPU, but for those of these types.
+    """
 
     def __init__(self, session, asked, options, listed, places) -> None:
         self._session, self.asked, self.options = session, asked, options
@@ -167,13 +254,29 @@ class Fake:
         return self._listed
 
     def get_provider_graph_assignment_info(self):
-        return [subgraph(place, node) for node, place in self._places.items()]
+        if isinstance(self._places, dict):
+            return [subgraph(place, node) for node, place in self._places.items()]
+        nodes = [node for part in self._session.get_provider_graph_assignment_info() for node in part.get_nodes()]
+        return [
+            types.SimpleNamespace(ep_name=WITH_CUDA[on_cpu], get_nodes=lambda found=found: found)
+            for on_cpu in (0, 1)
+            if (found := [node for node in nodes if (node.op_type in self._places) == on_cpu])
+        ]
 
 
 def subgraph(place: str, *nodes: str):
     nodes_ = [types.SimpleNamespace(name=name, op_type="LSTM") for name in nodes]
     nodes_.append(types.SimpleNamespace(name="head", op_type="MatMul"))
     return types.SimpleNamespace(ep_name=place, get_nodes=lambda: nodes_)
+
+
+class Wrong(Fake):
+    """A GPU that gets one number wrong."""
+
+    def run(self, names, feed):
+        first, *others = self._session.run(names, feed)
+        first[0, 0, 0, 0] = np.nan
+        return [first, *others]
 
 
 @pytest.fixture
@@ -183,14 +286,24 @@ def gpu(machine, monkeypatch):
 
     real = onnxruntime.InferenceSession
 
-    def make(*, listed=WITH_CUDA, places=ALL_ON_CUDA, fault=None, **of):
+    def make(
+        *,
+        listed=WITH_CUDA,
+        places: dict[str, str] | set[str] = ALL_ON_CUDA,
+        fault=None,
+        on_trial_fault=None,
+        wrong=False,
+        **of,
+    ):
         def open_session(path, options, providers, **kwargs):
-            if providers != ["CPUExecutionProvider"] and fault:
-                raise fault
+            on_gpu, on_trial = providers != ["CPUExecutionProvider"], path == trial.MODEL
+            error = on_trial_fault if on_trial else fault
+            if on_gpu and error:
+                raise error
             session = real(path, options, ["CPUExecutionProvider"], **kwargs)
-            if providers == ["CPUExecutionProvider"]:
+            if not on_gpu:
                 return session
-            return Fake(session, providers, kwargs, listed, places)
+            return (Wrong if wrong and on_trial else Fake)(session, providers, kwargs, listed, places)
 
         machine(**of)
         monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
@@ -242,8 +355,92 @@ def test_recurrent_nodes_that_cuda_cannot_run(artifact, gpu) -> None:
         Session(artifact(), "cuda")
     allowed = Session(artifact(), ["cuda", "cpu"])
     assert (allowed.provider, allowed.placement) == ("cuda:0", {"good": "cuda:0", "stray": "cpu"})
+    assert allowed.provider_note == "on the CPU: stray"
     auto = Session(artifact(), "auto")
     assert (auto.provider, "stray" in auto.provider_note) == ("cpu", True)
+
+
+NO_KERNEL = {"RNN"}
+RELU = {"activations": ["Relu"]}
+SAID = r"recurrent \(the activations Relu\)"
+
+
+def _batch() -> dict[str, np.ndarray]:
+    x = np.random.default_rng(0).normal(size=(3, 4, 3)).astype(np.float32)
+    return {"x": x, "lengths": np.array([4, 1, 3])}
+
+
+@pytest.mark.parametrize("provider", ["cuda", ["cuda", "cpu"]])
+def test_what_cuda_has_no_kernel_for_is_rewritten_where_cuda_was_asked_for(artifact, gpu, provider) -> None:
+    path = artifact("rnn", attributes=RELU)
+    expected = Session(path, "cpu").run(_batch())
+    gpu(places=NO_KERNEL)
+    session = Session(path, provider)
+    assert (session.provider, session.placement) == ("cuda:0", {"recurrent": "cuda:0"})
+    assert session.provider_note == "rewritten to stay on cuda:0: recurrent (the activations Relu)"
+    for name, value in session.run(_batch()).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_rewritten_node_is_on_the_gpu_where_all_of_its_steps_are(artifact, gpu) -> None:
+    gpu(places={"Relu"})
+    path = artifact("rnn", attributes=RELU)
+    with pytest.raises(ProviderError, match="no kernel for the recurrent nodes recurrent, which would run on the CPU"):
+        Session(path, "cuda")
+    mixed = Session(path, ["cuda", "cpu"])
+    assert (mixed.provider, mixed.placement) == ("cuda:0", {"recurrent": "cpu"})
+
+
+def test_and_else_only_named_before_any_request(artifact, gpu) -> None:
+    gpu(places=NO_KERNEL)
+    path = artifact("rnn", attributes=RELU)
+    with pytest.raises(ProviderError, match=rf"nodes {SAID}, which would run on the CPU: .*cuda_rewrite=True rewrites"):
+        Session(path, "cuda", cuda_rewrite=False)
+    auto = Session(path)
+    assert (auto.provider, auto.placement) == ("cpu", {"recurrent": "cpu"})
+    assert re.search(SAID, auto.provider_note)
+    assert Session(path, cuda_rewrite=True).placement == {"recurrent": "cuda:0"}
+    mixed = Session(path, ["cuda", "cpu"], cuda_rewrite=False)
+    assert (mixed.provider, mixed.placement) == ("cuda:0", {"recurrent": "cpu"})
+    assert mixed.provider_note == "on the CPU: recurrent (the activations Relu)"
+
+
+def test_without_onnx_nodes_are_named_after_opening(artifact, gpu, monkeypatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else real(name))
+    gpu(places=NO_KERNEL)
+    with pytest.raises(ProviderError, match=r"nodes recurrent, which would run on the CPU \(pip install onnx to have"):
+        Session(artifact("rnn", attributes=RELU), "cuda")
+
+
+def test_weights_beside_the_file_are_found_by_a_rewritten_model(artifact, gpu, tmp_path) -> None:
+    path = artifact("rnn", attributes=RELU, head=False)
+    expected = Session(path, "cpu").run(_batch())
+    (tmp_path / "apart").mkdir()
+    apart = tmp_path / "apart/m.onnx"
+    onnx.save(onnx.load(path), apart, save_as_external_data=True, location="m.data", size_threshold=0)
+    gpu(places=NO_KERNEL)
+    session = Session(apart, "cuda")
+    assert session.placement == {"recurrent": "cuda:0"}
+    np.testing.assert_allclose(session.run(_batch())["h_T"], expected["h_T"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({"on_trial_fault": RuntimeError("CUDNN_STATUS_NOT_INITIALIZED")}, "LSTM on it failed: CUDNN_STATUS_NOT_INIT"),
+        (
+            {"wrong": True},
+            "a trial of a small LSTM on it differs from the CPU's answer by nan, expected at most 0.0001",
+        ),
+    ],
+)
+def test_cuda_that_loads_and_cannot_run_an_lstm(artifact, gpu, of, said) -> None:
+    gpu(**of)
+    with pytest.raises(ProviderError, match=f"cuda:0 cannot run it: .*{said}"):
+        Session(artifact(), "cuda")
+    auto = Session(artifact())
+    assert (auto.provider, said in auto.provider_note) == ("cpu", True)
 
 
 def test_cuda_that_fails_to_open(artifact, gpu) -> None:

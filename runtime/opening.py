@@ -1,0 +1,50 @@
+"""Opens a model in ONNX Runtime: the one place that makes an `InferenceSession`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqport.runtime.host import Host
+from seqport.runtime.threads import ONE_POOL
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+
+def open_session(
+    model: Path | bytes, host: Host, *providers: str | tuple[str, dict[str, str]], folder: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A model, opened on these providers, in order of preference.
+
+    Args:
+        model: an ONNX file, or the bytes of one.
+        host: its threads and memory.
+        providers: names of ONNX Runtime's, some with options.
+        folder: where the weights beside a model of bytes are.
+
+    Raises:
+        ProviderError: threads were asked for, and the process has one pool for all.
+        Exception: whatever ONNX Runtime raises; its error types have no common root.
+    """
+    try:
+        return _open(model, host.options(), providers, folder)
+    except Exception as error:
+        if ONE_POOL not in str(error):
+            raise
+    # Another part of the process has made one pool for all sessions.
+    return _open(model, host.options(one_pool=True), providers, folder)
+
+
+def _open(
+    model: Path | bytes, options: onnxruntime.SessionOptions, providers: tuple[Any, ...], folder: Path | None
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    # Without ONNX Runtime's own fallback, which prints to stdout and changes the provider.
+    return onnxruntime.InferenceSession(model, options, list(providers), enable_fallback=0)

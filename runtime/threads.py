@@ -1,0 +1,102 @@
+"""How many threads a session computes with, whose they are, and what they do while there is nothing to compute."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seqport.runtime.errors import ProviderError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_lock = threading.Lock()
+_shared: int | None = None  # the size of the process's pool, 0 for one a core; None while each session has its own
+
+# What ONNX Runtime says where a session wants a pool of its own and the process has one for all.
+ONE_POOL = "use_per_session_threads must be false"
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The threads of one session.
+
+    Attributes:
+        count: threads within one operator; None is one a core. 1 starts no thread at all: the caller's computes alone.
+        spin: idle threads look for work in a loop for some milliseconds instead of sleeping. The next step starts
+            some microseconds sooner, and the host loses a core to each thread meanwhile.
+
+    Raises:
+        ProviderError: a count below 1.
+    """
+
+    count: int | None = None
+    spin: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ProviderError(f"threads is {self.count}, expected at least 1, or None for one a core")
+
+    def apply(self, options: onnxruntime.SessionOptions, *, one_pool: bool = False) -> None:
+        """Write them into ONNX Runtime's options.
+
+        Args:
+            options: changed in place.
+            one_pool: the process is known to have one pool, though `share_threads` did not make it.
+
+        Raises:
+            ProviderError: a count of its own, where all sessions of the process share one pool.
+        """
+        if one_pool or _shared is not None:
+            if self.count is not None:
+                of = "" if _shared is None else f" ({_size(_shared)})"
+                raise ProviderError(
+                    f"threads is {self.count}, but all sessions of this process share one pool{of}: leave threads out"
+                )
+            options.use_per_session_threads = False
+            return
+        if self.count is not None:
+            options.intra_op_num_threads = self.count
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
+
+
+def share_threads(count: int | None = None) -> None:
+    """Let all sessions that open from now on share one pool of threads. For the application to call, once, first.
+
+    It is ONNX Runtime's own pool for the whole process, and it cannot be undone. From then on ONNX Runtime refuses a
+    session with a pool of its own, so any other library of the process that uses ONNX Runtime must open its sessions
+    with `use_per_session_threads = False`. Its threads always spin when a run ends (`spin` has no effect): ONNX
+    Runtime's Python interface has no way to say otherwise. Where that is too much, open sessions with `threads=1`,
+    which have no threads at all, and call them from threads of your own.
+
+    Args:
+        count: threads within one operator, the caller's included; None is one a core.
+
+    Raises:
+        ProviderError: the process has a pool of another size, or one that was not made here.
+    """
+    global _shared
+    import onnxruntime
+
+    Threads(count)  # refuses what is no count
+    wanted = count or 0  # ONNX Runtime's word for one a core
+    with _lock:
+        if _shared is None:
+            try:
+                onnxruntime.set_global_thread_pool_sizes(wanted, 1)
+            except RuntimeError as error:
+                raise ProviderError(
+                    "another part of this process has made its pool, and ONNX Runtime cannot replace it: "
+                    "sessions share that one without this call"
+                ) from error
+            _shared = wanted
+        elif _shared != wanted:
+            raise ProviderError(
+                f"this process's pool has {_size(_shared)}, and ONNX Runtime cannot replace it, "
+                f"by one of {_size(wanted)} or any other"
+            )
+
+
+def _size(count: int) -> str:
+    return f"{count} threads" if count else "one thread a core"
