@@ -11,11 +11,13 @@ import numpy as np
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.errors import ArtifactError, PackingError, refused_value
 from seqport.runtime.external import require_data_files
+from seqport.runtime.host import Host
 from seqport.runtime.packed_form import packed_form
 from seqport.runtime.packing_choice import Choice
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
+from seqport.runtime.threads import Threads
 from seqport.runtime.validate import Checker, InputRule
 
 if TYPE_CHECKING:
@@ -30,14 +32,22 @@ class Session:
         provider: "cpu"; "cuda" or "cuda:1", where every recurrent node must run on the GPU; "auto", CUDA
             where it can run every recurrent node, else the CPU; or a list in order of preference, where
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
-        threads: threads within one operator on the CPU; None leaves ONNX Runtime's choice, one a core.
         packing: on the CPU, whether recurrent layers leave the padding out: "auto" where that is measured to be faster,
             made ready when the first such batch comes; "on" for every batch, made ready at once; "off" never.
+        threads: threads within one operator on the CPU; None is one a core. 1 starts no thread: the caller's own
+            computes alone. All sessions of the process share one pool after `share_threads`.
+        spin: idle threads wait for work in a loop, not asleep, for some milliseconds after each run. For machines that
+            do nothing else.
+        memory: what becomes of a run's memory: "keep", for this session's next run; "share", for that of any session
+            that shares; "release", back to the system, which costs time at large activations.
+        cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
+            None does so where CUDA was asked for by name, and not for "auto".
 
     Attributes:
         path: the file.
         provider: what runs it: "cpu" or "cuda:<index>".
-        provider_note: why an earlier choice was passed over; empty where the first one was taken.
+        provider_note: why an earlier choice was passed over, and which nodes were rewritten for CUDA; empty where the
+            first one was taken as it is.
         placement: each recurrent node's name to the provider that runs it.
         signature: its inputs and outputs; for a plain ONNX file as ONNX Runtime gives them.
 
@@ -56,12 +66,16 @@ class Session:
         *,
         threads: int | None = None,
         packing: str = "auto",
+        spin: bool = False,
+        memory: str = "keep",
+        cuda_rewrite: bool | None = None,
     ) -> None:
         self.path = Path(path)
         metadata = read_metadata(self.path)
         require_data_files(self.path)
         self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
-        opened = open_model(self.path, provider, threads=threads)
+        host = Host(Threads(threads, spin), memory)
+        opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
         self._session = opened.session
         self.provider = opened.provider
         self.provider_note = opened.note
@@ -76,9 +90,9 @@ class Session:
             self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
         self._output_names = [output.name for output in self._session.get_outputs()]
         self._ragged: RaggedBatches | None = None
-        self._choice = self._packing_choice(packing, threads)
+        self._choice = self._packing_choice(packing, host)
 
-    def _packing_choice(self, packing: str, threads: int | None) -> Choice | None:
+    def _packing_choice(self, packing: str, host: Host) -> Choice | None:
         """What decides for each batch whether it runs packed; None where none ever does."""
         if packing not in ("auto", "on", "off"):
             raise PackingError(f'packing is {packing!r}, expected "auto", "on" or "off"')
@@ -90,14 +104,14 @@ class Session:
             )
 
         def open_bytes(model: bytes) -> onnxruntime.InferenceSession:
-            return open_model(self.path, "cpu", threads=threads, model=model).session
+            return open_model(self.path, "cpu", host=host, model=model).session
 
         def replaced(session: onnxruntime.InferenceSession) -> None:
             self._session = session
 
         choice = Choice(
             self._session,
-            lambda: packed_form(self.path, open_bytes, threads),
+            lambda: packed_form(self.path, open_bytes, host.threads),
             self._description,
             always=packing == "on",
             replaced=replaced,
