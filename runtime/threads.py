@@ -85,7 +85,7 @@ def share_threads(count: int | None = None) -> None:
         if _shared is None:
             try:
                 onnxruntime.set_global_thread_pool_sizes(wanted, 1)
-            except RuntimeError as error:
+            except Exception as error:  # ONNX Runtime's error types have no common root
                 raise ProviderError(
                     "another part of this process has made its pool, and ONNX Runtime cannot replace it: "
                     "sessions share that one without this call"
@@ -93,8 +93,7 @@ def share_threads(count: int | None = None) -> None:
             _shared = wanted
         elif _shared != wanted:
             raise ProviderError(
-                f"this process's pool has {_size(_shared)}, and ONNX Runtime cannot replace it, "
-                f"by one of {_size(wanted)} or any other"
+                f"this process's pool has {_size(_shared)}, and ONNX Runtime cannot replace it (by {_size(wanted)})"
             )
 
 
