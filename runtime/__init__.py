@@ -33,6 +33,7 @@ from seqport.runtime.errors import (
     ProviderError,
 )
 from seqport.runtime.session import Session
+from seqport.runtime.threads import share_threads
 
 __all__ = [
     "ArtifactError",
@@ -58,4 +59,5 @@ __all__ = [
     "TensorInfo",
     "generate",
     "read_description",
+    "share_threads",
 ]
