@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -166,6 +167,25 @@ def provider_options(device: int) -> dict[str, str]:
     TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3.
     """
     return {"device_id": str(device), "use_tf32": "0"}
+
+
+@contextlib.contextmanager
+def primary_context(device: int) -> Iterator[ctypes.CDLL | None]:
+    """The driver, with the context current that ONNX Runtime uses on a device; None where the driver refuses."""
+    driver = _load(_DRIVER)
+    context = ctypes.c_void_p()
+    if (
+        driver.cuInit(0)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+        or driver.cuCtxPushCurrent_v2(context)
+    ):
+        yield None
+        return
+    try:
+        yield driver
+    finally:
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+        driver.cuDevicePrimaryCtxRelease_v2(device)
 
 
 def _load(library: str) -> ctypes.CDLL:

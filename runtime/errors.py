@@ -12,6 +12,7 @@ SeqportError
 │   ├── LengthsError         a length of 0, negative, or above the sequence axis
 │   ├── EmptyBatchError      a dynamic axis of size 0
 │   └── InputValueError      a value that the model itself does not take, such as an id beyond its table
+├── OutputBufferError        an array that an output is to be written into does not fit
 ├── ProviderError            the wanted device cannot run the model
 └── PackingError             the model cannot leave its padding out, and was asked to
 """
@@ -67,6 +68,10 @@ class InputValueError(InputError):
 
 class PackingError(SeqportError):
     """A model that cannot run packed, and was asked to."""
+
+
+class OutputBufferError(SeqportError, ValueError):
+    """An array that an output is to be written into does not fit the output."""
 
 
 class ProviderError(SeqportError):
