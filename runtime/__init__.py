@@ -17,6 +17,7 @@ from seqport.runtime.artifact import (
     TensorInfo,
     read_description,
 )
+from seqport.runtime.binding import Binding
 from seqport.runtime.errors import (
     ArtifactError,
     EmptyBatchError,
@@ -29,6 +30,7 @@ from seqport.runtime.errors import (
     LengthsError,
     NoMetadataError,
     NotOnnxError,
+    OutputBufferError,
     PackingError,
     ProviderError,
 )
@@ -37,6 +39,7 @@ from seqport.runtime.threads import share_threads
 
 __all__ = [
     "ArtifactError",
+    "Binding",
     "Description",
     "EmptyBatchError",
     "InputDtypeError",
@@ -48,6 +51,7 @@ __all__ = [
     "LengthsError",
     "NoMetadataError",
     "NotOnnxError",
+    "OutputBufferError",
     "OutputError",
     "PackingError",
     "PrecisionInfo",

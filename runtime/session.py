@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
+from seqport.runtime.binding import Binding, run_into
 from seqport.runtime.errors import ArtifactError, PackingError, refused_value
 from seqport.runtime.external import require_data_files
 from seqport.runtime.host import Host
@@ -136,27 +137,45 @@ class Session:
             raise no_metadata(self.path)
         return self._description
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Run one padded batch.
 
         Args:
             inputs: every input's name to its array, of exactly the signature's dtype. Plain Python
                 numbers and lists are converted where no value changes.
+            out: an output's name to an array that it is written into, of the answer's dtype and shape, in C order.
 
         Returns:
-            Every output's name to its array.
+            Every output's name to its array; those of `out` are the caller's own.
 
         Raises:
             InputError: an input does not fit the signature, and the subclass names the cause; or ONNX Runtime
                 refused a value that no signature rules out, such as an id beyond its table (InputValueError).
+            OutputBufferError: an array of `out` does not fit its output.
         """
         feed = self._check(inputs)
         session = self._session if self._choice is None else self._choice.session_for(feed)
+        if out:
+            return run_into(session, feed, self.signature.outputs, out)
         try:
             results = session.run(self._output_names, feed)
         except Exception as error:
             raise refused_value(error) from error
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
+
+    def bind(self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None) -> Binding:
+        """Prepare repeated runs of one shape, on buffers that stay in place.
+
+        Args:
+            inputs: as for `run`; they give the shapes, and the first values.
+            out: an output's name to the array that takes it. The shapes of the others are found by one run.
+
+        Raises:
+            InputError: as for `run`.
+            OutputBufferError: an array of `out` does not fit its output.
+        """
+        device = None if self.provider == "cpu" else int(self.provider.partition(":")[2])
+        return Binding(self._session, self._check, self.signature.outputs, inputs, out or {}, device)
 
     def predict(self, items: Iterable[Any], *, batch_size: int = 64) -> list[dict[str, np.ndarray]]:
         """Run sequences of any lengths: they are padded, batched by length, and trimmed again.
