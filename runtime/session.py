@@ -10,14 +10,16 @@ import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.binding import Binding, run_into
-from seqport.runtime.errors import ArtifactError, PackingError, refused_value
+from seqport.runtime.errors import ArtifactError, InputError, PackingError, refused_value
 from seqport.runtime.external import require_data_files
 from seqport.runtime.host import Host
+from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.packed_form import packed_form
 from seqport.runtime.packing_choice import Choice
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
+from seqport.runtime.readiness import check_ready
 from seqport.runtime.threads import Threads
 from seqport.runtime.validate import Checker, InputRule
 
@@ -176,6 +178,32 @@ class Session:
         """
         device = None if self.provider == "cpu" else int(self.provider.partition(":")[2])
         return Binding(self._session, self._check, self.signature.outputs, inputs, out or {}, device)
+
+    def check_ready(self, inputs: Mapping[str, Any] | None = None) -> float:
+        """Run one real inference, and compare it with the file's own on the CPU. For a deployment, before traffic.
+
+        Args:
+            inputs: what to run on; made up from the signature where it is left out.
+
+        Returns:
+            The largest difference of any output: relative to each value where that is above 1.
+
+        Raises:
+            ProviderError: the inference fails, or differs by more than 1e-4, with the cause.
+            InputError: the model takes neither made-up inputs, nor these.
+        """
+
+        def reference(feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            file = open_session(self.path, Host(), CPU_PROVIDER)
+            try:
+                values = file.run(self._output_names, self._check(feed))
+            except InputError:
+                raise
+            except Exception as error:
+                raise refused_value(error) from error
+            return dict(zip(self._output_names, map(np.asarray, values), strict=True))
+
+        return check_ready(self.run, reference, self.signature, inputs)
 
     def predict(self, items: Iterable[Any], *, batch_size: int = 64) -> list[dict[str, np.ndarray]]:
         """Run sequences of any lengths: they are padded, batched by length, and trimmed again.
