@@ -99,7 +99,10 @@ class Choice:
         return prepared.session if self._always or self._pays(feed, prepared) else self._plain
 
     def _make(self) -> None:
-        made = self._prepare()
+        try:
+            made = self._prepare()
+        except Exception as error:  # whatever it is, the file itself runs
+            made = f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             self.note = made
             return

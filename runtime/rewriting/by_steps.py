@@ -88,6 +88,6 @@ def _scanned(
     first = emit.op("Squeeze", state, emit.const([0]))
     _, y = emit.ops("Scan", first, *fed.values(), outputs=2, body=body, num_scan_inputs=len(fed))
     before = emit.op("Mul", emit.op("Sub", part.lengths, emit.const([1])), part.alive)
-    last = emit.op("Add", before, emit.range(emit.op("Squeeze", part.alive)))
+    last = emit.op("Add", before, emit.range(part.alive))
     rows = emit.op("Reshape", y, emit.const([-1, hidden]))
     return y, [emit.op("Unsqueeze", emit.op("Gather", rows, last), emit.const([0]))]

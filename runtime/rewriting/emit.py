@@ -92,8 +92,10 @@ class Emitter:
         return self.op("Slice", value, first, last, self.const([axis]))
 
     def range(self, count: str) -> str:
-        """0, 1, … below a scalar."""
-        return self.op("Range", self.const(0), count, self.const(1))
+        """0, 1, … below a count, a vector of one."""
+        # Not Squeeze: of a known size, ONNX's shape inference hands Range a vector behind it.
+        scalar = self.op("ReduceMax", count, keepdims=0)
+        return self.op("Range", self.const(0), scalar, self.const(1))
 
     def shape(self, *parts: str | int) -> str:
         """A vector of sizes, each a number or a vector of one."""

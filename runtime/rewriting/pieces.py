@@ -67,7 +67,7 @@ class Pieces:
             emit, one = self.emit, self.emit.const([1])
             ends = emit.op("Add", self.starts, self.widths)
             last = emit.op("Sub", emit.op("ReduceMax", ends, keepdims=1), one)
-            step = emit.op("Min", emit.range(emit.op("Squeeze", self.steps)), last)
+            step = emit.op("Min", emit.range(self.steps), last)
             over = emit.op(
                 "GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", ends, emit.const([0]))
             )
@@ -92,12 +92,12 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
         increment: scalar, float32: Δ.
     """
     zero, one, shift = emit.const([0]), emit.const([1]), emit.const([1, -1])
-    count = emit.op("Add", emit.op("Squeeze", steps), emit.const(1))
-    table = emit.op("Concat", emit.range(count), _filled(emit, emit.op("Add", steps, one)), axis=0)
+    count = emit.op("Add", steps, one)
+    table = emit.op("Concat", emit.range(count), _filled(emit, count), axis=0)
     lengths = emit.op("Gather", table, lengths)  # as int64; beyond T, or below 0: nowhere
     batch = emit.op("Shape", lengths)
     ordered, order = emit.ops("TopK", lengths, batch, outputs=2)
-    rows = emit.range(emit.op("Squeeze", batch))
+    rows = emit.range(batch)
     rank = emit.op("ScatterElements", order, order, rows)
 
     ends, _, _, rows_at = emit.ops("Unique", lengths, outputs=4)  # ascending

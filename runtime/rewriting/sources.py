@@ -40,7 +40,7 @@ class Window:
         emit = self.emit
 
         def make() -> str:
-            within = emit.range(emit.op("Squeeze", self.width))
+            within = emit.range(self.width)
             return emit.op("Unsqueeze", emit.op("Add", within, self.start), emit.const([1]))
 
         return self._once("steps", make)
@@ -64,7 +64,7 @@ class Window:
     @property
     def places(self) -> str:
         """[n]: 0, 1, …: where those rows stand in the sorted order."""
-        return self._once("places", lambda: self.emit.range(self.emit.op("Squeeze", self.alive)))
+        return self._once("places", lambda: self.emit.range(self.alive))
 
     def at(self, backward: bool) -> str:
         """The steps, forward or from each row's end."""

@@ -10,7 +10,7 @@ from seqport.runtime.rewriting.sources import Packed
 def unpacked(emit: Emitter, pieces: Pieces, packed: Packed, *, batch_major: bool) -> str:
     """[T, B, D · H], or [B, T, D · H]."""
     step_axis, row_axis = (0, 1) if batch_major else (1, 0)
-    steps = emit.op("Unsqueeze", emit.range(emit.op("Squeeze", pieces.steps)), emit.const([step_axis]))
+    steps = emit.op("Unsqueeze", emit.range(pieces.steps), emit.const([step_axis]))
     lengths = emit.op("Unsqueeze", pieces.lengths, emit.const([row_axis]))
     rank = emit.op("Unsqueeze", pieces.rank, emit.const([row_axis]))
     inside = emit.op("Less", steps, lengths)

@@ -123,6 +123,18 @@ def test_a_length_beyond_the_axis_fails_as_in_the_native_node(length: int, batch
             run(model, feed)
 
 
+@pytest.mark.parametrize("fixed", [{"T": 9}, {"B": 7}, {"T": 9, "B": 7}], ids=str)
+def test_fixed_axes_stay(fixed: dict[str, int]) -> None:
+    # ONNX Runtime folds what it knows of the sizes, and checks the shapes that follow.
+    form = Form("LSTM", 2, "bidirectional", given=True)
+    model = model_of(form)
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in fixed:
+                dim.dim_value = fixed[dim.dim_param]
+    require_equal(model, packed(model), feed_of(form, *LENGTHS["ragged"]))
+
+
 def test_weights_are_held_once() -> None:
     def nbytes(model: ModelProto) -> int:
         arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]

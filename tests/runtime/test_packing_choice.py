@@ -88,7 +88,7 @@ def test_a_plain_onnx_file_is_packed_too(tmp_path: Path) -> None:
     model = model_of(form)
     onnx.save(model, tmp_path / "m.onnx")
     session = Session(tmp_path / "m.onnx", "cpu")
-    feed = feed_of(form, *RAGGED)
+    feed = feed_of(form, [300] + [2] * 400, 300)
     for name, value in session.run(feed).items():
         np.testing.assert_array_equal(value, run(model, feed)[name])
     assert spied(session, feed) == "packed"
@@ -116,6 +116,21 @@ def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
     assert "no recurrent layer of it takes lengths" in session.packing_note
     with pytest.raises(PackingError, match='packing is \'yes\', expected "auto", "on" or "off"'):
         Session(artifact("lstm"), "cpu", packing="yes")
+
+
+def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> None:
+    import seqport.runtime.session as session_module
+
+    def fails(*_args):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(session_module, "packed_form", fails)
+    inputs = batch(300, 300, *[2] * 400)
+    session = Session(artifact("lstm"), "cpu")
+    assert set(session.run(inputs)) == {"output", "h_T", "c_T"}
+    assert session.packing_note == "RuntimeError: no room"
+    with pytest.raises(PackingError, match="cannot be packed: RuntimeError: no room"):
+        Session(artifact("lstm"), "cpu", packing="on")
 
 
 def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> None:
