@@ -93,9 +93,9 @@ class Emitter:
 
     def range(self, count: str) -> str:
         """0, 1, … below a count, a vector of one."""
-        # Not Squeeze: of a known size, ONNX's shape inference hands Range a vector behind it.
-        scalar = self.op("ReduceMax", count, keepdims=0)
-        return self.op("Range", self.const(0), scalar, self.const(1))
+        # Not Range: of a count that ONNX Runtime knows, its shape inference gives Range a vector, and refuses that.
+        one = numpy_helper.from_array(np.ones(1, np.int64))
+        return self.op("CumSum", self.op("ConstantOfShape", count, value=one), self.const(0), exclusive=1)
 
     def shape(self, *parts: str | int) -> str:
         """A vector of sizes, each a number or a vector of one."""
