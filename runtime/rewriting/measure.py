@@ -23,8 +23,10 @@ from seqport.runtime.rewriting.packing import FormOf, pack
 
 # One run of a measurement has about so many multiplications, and at most so many steps.
 _WORK, _STEPS = 1e8, 16
-# Runs that are short are repeated for so many seconds, at least twice.
-_SECONDS = 0.003
+# Short runs are repeated for so many seconds, and a few times even where the machine is busy with others meanwhile;
+# long ones twice.
+_SECONDS, _BUSY = 0.003, 0.02
+_FEW = 6
 # By steps, answers differ in their last bits: only for a gain beyond what two measurements differ by.
 _GAIN = 0.9
 # Rows of 1, 2, … steps: as many pieces as rows where every end is a cut, and one where none is.
@@ -91,7 +93,7 @@ def _best(run: Run, feed: dict[str, np.ndarray]) -> float:
     """The seconds of the fastest of several runs."""
     run(feed)
     taken: list[float] = []
-    while len(taken) < 2 or sum(taken) < _SECONDS:
+    while len(taken) < 2 or sum(taken) < (_BUSY if len(taken) < _FEW else _SECONDS):
         started = perf_counter()
         run(feed)
         taken.append(perf_counter() - started)
