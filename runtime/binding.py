@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -23,10 +23,65 @@ _SHAPES = re.compile(
 )
 
 
+class Outputs:
+    """A model's outputs, and which arrays can take them; worked out once, because a run asks for it.
+
+    Args:
+        infos: the outputs.
+    """
+
+    def __init__(self, infos: Sequence[TensorInfo]) -> None:
+        self.names = tuple(info.name for info in infos)
+        self._infos = {info.name: info for info in infos}
+        self._plain = {info.name: (numpy_dtype(info.dtype), info.axes) for info in infos}
+
+    def check(self, out: Mapping[str, np.ndarray], feed: Mapping[str, Any]) -> None:
+        """Refuse arrays that cannot take their outputs, as far as that can be known before the run.
+
+        Raises:
+            OutputBufferError: the name, type, dtype, shape or memory of one does not fit.
+        """
+        seen = [(name, array, True) for name, array in feed.items() if isinstance(array, np.ndarray)]
+        for name, array in out.items():
+            if name not in self._plain or type(array) is not np.ndarray:
+                self._refuse_kind(name, array)
+            dtype, axes = self._plain[name]
+            flags, shape = array.flags, array.shape
+            if array.dtype != dtype or (axes and not _fits(axes, shape)) or array.dtype.kind in "OSU":
+                self._refuse_form(name, array)
+            if not (flags.c_contiguous and flags.writeable):
+                _refuse_memory(name, array)
+            for other, memory, is_input in seen:
+                if np.may_share_memory(array, memory):
+                    what = f"input {other!r}" if is_input else f"out[{other!r}]"
+                    raise OutputBufferError(
+                        f"out[{name!r}] shares memory with {what}, expected an array of its own: "
+                        "a run reads the one while it writes the other"
+                    )
+            seen.append((name, array, False))
+
+    def _refuse_kind(self, name: str, array: Any) -> None:
+        if name not in self._infos:
+            known = ", ".join(map(repr, self.names))
+            raise OutputBufferError(f"out has {name!r}, expected outputs of the model: {known}")
+        if not isinstance(array, np.ndarray):
+            raise OutputBufferError(f"out[{name!r}] is a {type(array).__name__}, expected a NumPy array to write into")
+
+    def _refuse_form(self, name: str, array: np.ndarray) -> NoReturn:
+        info, dtype = self._infos[name], self._plain[name][0]
+        if dtype is None or dtype.kind in "OSU":
+            raise OutputBufferError(
+                f"output {name!r} is {info.dtype}, which no array of numbers can take: leave it out"
+            )
+        if array.dtype != dtype:
+            raise OutputBufferError(f"out[{name!r}] is {array.dtype}, expected {dtype}")
+        raise OutputBufferError(f"out[{name!r}] has the shape {_shape(array.shape)}, expected {_shape(info.axes)}")
+
+
 def run_into(
     session: onnxruntime.InferenceSession,
     feed: Mapping[str, Any],
-    outputs: Sequence[TensorInfo],
+    outputs: Outputs,
     out: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """One run that writes some outputs into arrays of the caller.
@@ -44,20 +99,19 @@ def run_into(
         OutputBufferError: an array of `out` does not fit its output.
         InputError: ONNX Runtime refused a value, or an input is no plain tensor.
     """
-    check_out(out, outputs, feed)
+    outputs.check(out, feed)
     binding = session.io_binding()
     _bind_inputs(binding, feed)
-    for info in outputs:
-        if info.name in out:
-            _bind_output(binding, info.name, out[info.name])
+    for name in outputs.names:
+        if name in out:
+            _bind_output(binding, name, out[name])
         else:
-            binding.bind_output(info.name)
+            binding.bind_output(name)
     _run(session, binding)
-    values = binding.get_outputs()
-    return {
-        info.name: out[info.name] if info.name in out else value.numpy()
-        for info, value in zip(outputs, values, strict=True)
-    }
+    if len(out) == len(outputs.names):
+        return {name: out[name] for name in outputs.names}
+    values = zip(outputs.names, binding.get_outputs(), strict=True)
+    return {name: out[name] if name in out else value.numpy() for name, value in values}
 
 
 class Binding:
@@ -86,24 +140,20 @@ class Binding:
         self,
         session: onnxruntime.InferenceSession,
         check: Check,
-        outputs: Sequence[TensorInfo],
+        outputs: Outputs,
         inputs: Mapping[str, Any],
         out: Mapping[str, np.ndarray],
         device: int | None,
     ) -> None:
         self._session, self._check, self._device = session, check, device
         feed = check(inputs)
-        check_out(out, outputs, feed)
+        outputs.check(out, feed)
         self.inputs = {name: self._own(name, array) for name, array in feed.items()}
-        missing = [info.name for info in outputs if info.name not in out]
+        missing = [name for name in outputs.names if name not in out]
         self.outputs: dict[str, np.ndarray] = {}
-        if missing:
-            sized = dict(zip(missing, _answers(session, missing, self.inputs), strict=True))
-        for info in outputs:
-            if info.name in out:
-                self.outputs[info.name] = out[info.name]
-            else:
-                self.outputs[info.name] = self._empty(sized[info.name].shape, sized[info.name].dtype)
+        sized = dict(zip(missing, _answers(session, missing, self.inputs), strict=True)) if missing else {}
+        for name in outputs.names:
+            self.outputs[name] = out[name] if name in out else self._empty(sized[name].shape, sized[name].dtype)
         self._binding = session.io_binding()
         _bind_inputs(self._binding, self.inputs)
         for name, array in self.outputs.items():
@@ -135,46 +185,15 @@ class Binding:
         return np.empty(shape, dtype) if self._device is None else pinned_empty(shape, dtype, self._device)
 
 
-def check_out(out: Mapping[str, np.ndarray], outputs: Sequence[TensorInfo], feed: Mapping[str, Any]) -> None:
-    """Refuse arrays that cannot take their outputs, as far as that can be known before the run.
-
-    Raises:
-        OutputBufferError: the name, type, dtype, shape or memory of one does not fit.
-    """
-    known = {info.name: info for info in outputs}
-    others = [(f"input {name!r}", array) for name, array in feed.items() if isinstance(array, np.ndarray)]
-    for name, array in out.items():
-        if name not in known:
-            raise OutputBufferError(f"out has {name!r}, expected outputs of the model: {', '.join(map(repr, known))}")
-        if not isinstance(array, np.ndarray):
-            raise OutputBufferError(f"out[{name!r}] is a {type(array).__name__}, expected a NumPy array to write into")
-        _check_form(name, array, known[name])
-        if not array.flags.writeable:
-            raise OutputBufferError(f"out[{name!r}] is read-only, expected a writeable array, such as np.empty(...)")
-        if not array.flags.c_contiguous:
-            raise OutputBufferError(
-                f"out[{name!r}] is a view with gaps or in another order, expected one in C order, such as np.empty(...)"
-            )
-        for other, memory in others:
-            if np.may_share_memory(array, memory):
-                raise OutputBufferError(
-                    f"out[{name!r}] shares memory with {other}, expected an array of its own: "
-                    "a run reads the one while it writes the other"
-                )
-        others.append((f"out[{name!r}]", array))
+def _fits(axes: tuple[str | int, ...], shape: tuple[int, ...]) -> bool:
+    if len(axes) != len(shape):
+        return False
+    return all(type(axis) is str or axis == size for axis, size in zip(axes, shape, strict=True))
 
 
-def _check_form(name: str, array: np.ndarray, info: TensorInfo) -> None:
-    dtype = numpy_dtype(info.dtype)
-    if dtype is None or dtype.kind in "OSU":
-        raise OutputBufferError(f"output {name!r} is {info.dtype}, which no array of numbers can take: leave it out")
-    if array.dtype != dtype:
-        raise OutputBufferError(f"out[{name!r}] is {array.dtype}, expected {dtype}")
-    if not info.axes:  # a plain file that does not say
-        return
-    sizes = zip(info.axes, array.shape, strict=False)
-    if len(info.axes) != array.ndim or any(type(axis) is int and axis != size for axis, size in sizes):
-        raise OutputBufferError(f"out[{name!r}] has the shape {_shape(array.shape)}, expected {_shape(info.axes)}")
+def _refuse_memory(name: str, array: np.ndarray) -> NoReturn:
+    what = "a view with gaps or in another order" if array.flags.writeable else "read-only"
+    raise OutputBufferError(f"out[{name!r}] is {what}, expected a writeable array in C order, such as np.empty(...)")
 
 
 def _require_tensor(name: str, array: Any) -> None:
@@ -190,7 +209,9 @@ def _bind_inputs(binding: onnxruntime.IOBinding, feed: Mapping[str, Any]) -> Non
 
 
 def _bind_output(binding: onnxruntime.IOBinding, name: str, array: np.ndarray) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    import onnxruntime
+
+    binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
 
 
 def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding) -> None:

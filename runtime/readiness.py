@@ -62,8 +62,7 @@ def check_ready(run: Run, reference: Run, signature: Description, inputs: Mappin
     if not differences[worst] <= TOLERANCE:  # NaN too
         raise ProviderError(
             f"a trial inference differs from the CPU's answer by {differences[worst]:.2g} in output {worst!r}, "
-            f"expected at most {TOLERANCE:g}: the GPU, its driver or its libraries compute wrongly, "
-            "or a rewritten node does"
+            f"expected at most {TOLERANCE:g}: the GPU, its driver or its libraries compute wrongly, or a rewritten node"
         )
     return differences[worst]
 
