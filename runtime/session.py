@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
-from seqport.runtime.binding import Binding, run_into
+from seqport.runtime.binding import Binding, Outputs, run_into
 from seqport.runtime.errors import ArtifactError, InputError, PackingError, refused_value
 from seqport.runtime.external import require_data_files
 from seqport.runtime.host import Host
@@ -92,6 +92,7 @@ class Session:
             rules = [InputRule.of(info) for info in self._description.inputs]
             self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
         self._output_names = [output.name for output in self._session.get_outputs()]
+        self._outputs = Outputs(self.signature.outputs)
         self._ragged: RaggedBatches | None = None
         self._choice = self._packing_choice(packing, host)
 
@@ -158,7 +159,7 @@ class Session:
         feed = self._check(inputs)
         session = self._session if self._choice is None else self._choice.session_for(feed)
         if out:
-            return run_into(session, feed, self.signature.outputs, out)
+            return run_into(session, feed, self._outputs, out)
         try:
             results = session.run(self._output_names, feed)
         except Exception as error:
@@ -177,7 +178,7 @@ class Session:
             OutputBufferError: an array of `out` does not fit its output.
         """
         device = None if self.provider == "cpu" else int(self.provider.partition(":")[2])
-        return Binding(self._session, self._check, self.signature.outputs, inputs, out or {}, device)
+        return Binding(self._session, self._check, self._outputs, inputs, out or {}, device)
 
     def check_ready(self, inputs: Mapping[str, Any] | None = None) -> float:
         """Run one real inference, and compare it with the file's own on the CPU. For a deployment, before traffic.
