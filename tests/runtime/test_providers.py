@@ -467,20 +467,3 @@ def test_unnamed_nodes_are_all_placed() -> None:
     session = types.SimpleNamespace(get_provider_graph_assignment_info=lambda: subgraphs)
     placement = module._placement(cast(Any, session), "cuda:0")
     assert placement == {"LSTM_0": "cpu", "twin": "cuda:0", "twin_2": "cpu"}
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("directions", [1, 2])
-def test_a_real_gpu_agrees_with_the_cpu(artifact, cell, directions) -> None:
-    problem = cuda.problem(0)
-    if problem:
-        pytest.skip(problem)
-    path = artifact(cell, directions=directions)
-    random = np.random.default_rng(0)
-    inputs = {"x": random.normal(size=(5, 9, 3)).astype(np.float32), "lengths": np.array([9, 1, 4, 9, 2])}
-    session = Session(path, "cuda")
-    assert session.placement == {"recurrent": "cuda:0"}
-    expected = Session(path, "cpu").run(inputs)
-    for name, value in session.run(inputs).items():
-        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-5)
