@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(ORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test test-large test-properties bench coverage lint clean
+.PHONY: help setup export parity test test-large test-memory test-properties gpu bench coverage lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 17
@@ -26,6 +26,12 @@ test: $(INSTALLED) ## run the tests, in two processes
 
 test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (10 GB of memory, 5 GB of disk, a few minutes)
 	$(BIN)/pytest -n 0 -m large -s
+
+test-memory: $(INSTALLED) ## measure resident memory over 10,000 runs of random shapes (a few minutes)
+	SEQPORT_RUNS=10000 $(BIN)/pytest -n 0 -s tests/runtime/test_memory.py
+
+gpu: $(INSTALLED) ## run the tests that need a GPU; where there is none they say why
+	$(BIN)/pytest -n 0 -m gpu -rs
 
 # `make test` tries a few and always the same; EXAMPLES=3 tries three times as many again.
 EXAMPLES ?= 1
