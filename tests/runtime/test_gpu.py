@@ -1,4 +1,4 @@
-"""On a real GPU: native nodes, rewritten ones and bindings, beside the CPU. `make gpu`; skipped with the reason elsewhere."""
+"""On a real GPU: native and rewritten nodes, and bindings, beside the CPU. `make gpu`; elsewhere the reason is said."""
 
 from __future__ import annotations
 
