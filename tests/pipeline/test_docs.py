@@ -24,12 +24,14 @@ TARGETS = (
     "parity",
     "test",
     "test-large",
+    "test-memory",
     "test-properties",
     "bench",
     "coverage",
     "lint",
     "clean",
     "help",
+    "gpu",
 )
 
 
