@@ -13,7 +13,7 @@ import onnx_ir as ir
 from seqport.exporters.digest import weights_sha256
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.builder import constant
-from seqport.exporters.passes.roles import SEQUENCE_LENS, lengths_source, native_nodes
+from seqport.exporters.passes.roles import QUANTISED_LSTM, SEQUENCE_LENS, lengths_source, native_nodes
 from seqport.exporters.signature import DTYPES, Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, TensorInfo, read_metadata
 from seqport.runtime.cudnn import beyond_cudnn
@@ -148,8 +148,13 @@ def _has_lengths(node: ir.Node) -> bool:
 
 
 def _left_to_the_cpu(nodes: list[ir.Node]) -> list[Refusal]:
+    remedy = "Session(provider='cuda') rewrites it to stay on the GPU, provider='cpu' runs it as it is"
     return [
-        Refusal(node.name or node.op_type, f"has {reason}, which cuDNN does not", "run it on the CPU, or retrain")
+        Refusal(
+            node.name or node.op_type,
+            f"has {reason}, which cuDNN does not",
+            "run it on the CPU" if node.op_type == QUANTISED_LSTM else remedy,
+        )
         for node in nodes
         for reason in _beyond_cudnn(node)
     ]
