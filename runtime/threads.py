@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from seqport.runtime import cores
 from seqport.runtime.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Threads:
     """The threads of one session.
 
     Attributes:
-        count: threads within one operator; None is one a core. 1 starts no thread at all: the caller's computes alone.
+        count: threads within one operator; None is one for each core that the process may use. 1 starts no thread at
+            all: the caller's computes alone.
         spin: idle threads look for work in a loop for some milliseconds instead of sleeping. The next step starts
             some microseconds sooner, and the host loses a core to each thread meanwhile.
 
@@ -56,8 +58,9 @@ class Threads:
                 )
             options.use_per_session_threads = False
             return
-        if self.count is not None:
-            options.intra_op_num_threads = self.count
+        count = self.count if self.count is not None else cores.allowed()
+        if count is not None:
+            options.intra_op_num_threads = count
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
 
 
@@ -80,7 +83,7 @@ def share_threads(count: int | None = None) -> None:
     import onnxruntime
 
     Threads(count)  # refuses what is no count
-    wanted = count or 0  # ONNX Runtime's word for one a core
+    wanted = count or cores.allowed() or 0  # ONNX Runtime's word for one a core
     with _lock:
         if _shared is None:
             try:
