@@ -45,37 +45,43 @@ def model(
     used: tuple[bool, ...] = (True, True, True),
     opset: int = 17,
     seed: int = 0,
+    sizes: tuple[int, int, int, int] = (INPUT_DIM, HIDDEN, STEPS, ROWS),
     **attributes: Any,
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """A model of one node, and random inputs for it."""
     random = np.random.default_rng(seed)
-    count, rows = DIRECTIONS[direction], GATES[op] * HIDDEN
-    shapes = {"W": (count, rows, INPUT_DIM), "R": (count, rows, HIDDEN)}
+    input_dim, hidden, steps, batch = sizes
+    count, rows = DIRECTIONS[direction], GATES[op] * hidden
+    shapes = {"W": (count, rows, input_dim), "R": (count, rows, hidden)}
     shapes |= {"B": (count, 2 * rows)} if bias else {}
-    shapes |= {"P": (count, 3 * HIDDEN)} if peepholes else {}
+    shapes |= {"P": (count, 3 * hidden)} if peepholes else {}
     # Small enough for unbounded activations not to blow up differences of rounding.
     weights = {name: random.normal(size=shape, scale=0.3).astype(np.float32) for name, shape in shapes.items()}
-    feed: dict[str, np.ndarray] = {"X": random.normal(size=(STEPS, ROWS, INPUT_DIM)).astype(np.float32)}
+    feed: dict[str, np.ndarray] = {"X": random.normal(size=(steps, batch, input_dim)).astype(np.float32)}
     if lengths:
-        feed["lengths"] = LENGTHS
+        feed["lengths"] = LENGTHS if sizes[2:] == (STEPS, ROWS) else random.integers(0, steps + 1, batch, np.int32)
     for name in (["h_0", "c_0"] if op == "LSTM" else ["h_0"]) if state else []:
-        feed[name] = random.normal(size=(count, ROWS, HIDDEN)).astype(np.float32)
+        feed[name] = random.normal(size=(count, batch, hidden)).astype(np.float32)
     known = {**weights, **feed}
     names = [name if name in known else "" for name in ("X", "W", "R", "B", "lengths", "h_0", "c_0", "P")]
     while not names[-1]:
         names.pop()
-    axes = [("Y", ["steps", count, "batch", HIDDEN]), ("Y_h", [count, "batch", HIDDEN]), ("Y_c", [count, "batch", 5])]
+    axes = [
+        ("Y", ["steps", count, "batch", hidden]),
+        ("Y_h", [count, "batch", hidden]),
+        ("Y_c", [count, "batch", hidden]),
+    ]
     outputs = [item if keep else ("", []) for item, keep in zip(axes[: OUTPUTS[op]], used, strict=False)]
     node = helper.make_node(
-        op, names, [name for name, _ in outputs], name="cell", hidden_size=HIDDEN, direction=direction, **attributes
+        op, names, [name for name, _ in outputs], name="cell", hidden_size=hidden, direction=direction, **attributes
     )
     kinds = {name: TensorProto.INT32 if name == "lengths" else TensorProto.FLOAT for name in feed}
-    dynamic = {"X": ["steps", "batch", INPUT_DIM], "lengths": ["batch"]}
+    dynamic = {"X": ["steps", "batch", input_dim], "lengths": ["batch"]}
     graph = helper.make_graph(
         [node],
         "graph",
         [
-            helper.make_tensor_value_info(name, kind, dynamic.get(name, [count, "batch", HIDDEN]))
+            helper.make_tensor_value_info(name, kind, dynamic.get(name, [count, "batch", hidden]))
             for name, kind in kinds.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs if name],
@@ -180,6 +186,31 @@ def test_clip(op, clip) -> None:
 @pytest.mark.parametrize("options", [{}, {"clip": 0.5}, {"input_forget": 1}, {"bias": False}])
 def test_peepholes(direction, options) -> None:
     assert_same(*model("LSTM", direction=direction, peepholes=True, **options))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_nodes_of_random_sizes(seed) -> None:
+    random = np.random.default_rng(seed)
+
+    def chance() -> bool:
+        return bool(random.random() < 0.5)
+
+    op = str(random.choice(["RNN", "GRU", "LSTM"]))
+    direction = str(random.choice(list(DIRECTIONS)))
+    options: dict[str, Any] = {"clip": 0.7} if chance() else {}
+    if chance():
+        # Gates between 0 and 1 and bounded values, as others let states grow without end.
+        gates, values = ["Sigmoid", "HardSigmoid"], ["Tanh", "Sigmoid", "HardSigmoid", "Softsign"]
+        kinds = {"RNN": [values], "GRU": [gates, values], "LSTM": [gates, values, values]}[op] * DIRECTIONS[direction]
+        options["activations"] = [str(random.choice(names)) for names in kinds]
+    if op == "GRU":
+        options["linear_before_reset"] = int(chance())
+    if op == "LSTM":
+        options |= {"input_forget": int(chance()), "peepholes": chance()}
+    input_dim, hidden, steps, batch = (int(random.integers(1, most)) for most in (10, 18, 24, 12))
+    sizes = (input_dim, hidden, steps, batch)
+    given = {name: chance() for name in ("bias", "lengths", "state")}
+    assert_same(*model(op, direction=direction, sizes=sizes, seed=seed, **given, **options))
 
 
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
