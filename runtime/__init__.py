@@ -20,6 +20,7 @@ from seqport.runtime.artifact import (
 from seqport.runtime.binding import Binding
 from seqport.runtime.errors import (
     ArtifactError,
+    CannotStreamError,
     EmptyBatchError,
     InputDtypeError,
     InputError,
@@ -33,13 +34,18 @@ from seqport.runtime.errors import (
     OutputBufferError,
     PackingError,
     ProviderError,
+    SavedStreamError,
+    StreamError,
+    StreamIdError,
 )
 from seqport.runtime.session import Session
+from seqport.runtime.streams import Stream, Streams
 from seqport.runtime.threads import share_threads
 
 __all__ = [
     "ArtifactError",
     "Binding",
+    "CannotStreamError",
     "Description",
     "EmptyBatchError",
     "InputDtypeError",
@@ -57,9 +63,14 @@ __all__ = [
     "PrecisionInfo",
     "ProviderError",
     "RecurrentInfo",
+    "SavedStreamError",
     "SequenceInfo",
     "Session",
     "StateInfo",
+    "Stream",
+    "StreamError",
+    "StreamIdError",
+    "Streams",
     "TensorInfo",
     "generate",
     "read_description",

@@ -12,8 +12,12 @@ SeqportError
 │   ├── LengthsError         a length of 0, negative, or above the sequence axis
 │   ├── EmptyBatchError      a dynamic axis of size 0
 │   └── InputValueError      a value that the model itself does not take, such as an id beyond its table
-├── OutputBufferError        an array that an output is to be written into does not fit
+├── StreamError              chunk by chunk does not work here
+│   ├── CannotStreamError    the model needs the whole sequence at once: which layer, and why
+│   ├── SavedStreamError     bytes that are no saved stream of this artifact
+│   └── StreamIdError        no stream has that id
 ├── ProviderError            the wanted device cannot run the model
+├── OutputBufferError        an array that an output is to be written into does not fit
 └── PackingError             the model cannot leave its padding out, and was asked to
 """
 
@@ -72,6 +76,22 @@ class PackingError(SeqportError):
 
 class OutputBufferError(SeqportError, ValueError):
     """An array that an output is to be written into does not fit the output."""
+
+
+class StreamError(SeqportError):
+    """A sequence cannot go in chunk by chunk."""
+
+
+class CannotStreamError(StreamError):
+    """The model needs the whole sequence at once."""
+
+
+class SavedStreamError(StreamError, ValueError):
+    """Bytes that are no saved stream of this artifact."""
+
+
+class StreamIdError(StreamError, LookupError):
+    """No stream has that id."""
 
 
 class ProviderError(SeqportError):

@@ -70,6 +70,7 @@ class Choice:
         self._prepare, self._always = prepare, always
         self._prepared: Prepared | None = None
         self._lock = threading.Lock()
+        self._alone = False
         self._lengths = _lengths_of(description)
         self._batch = _batch_of(description)
         self._repays_alone = description is None or any(info.op != "LSTM" for info in description.recurrent)
@@ -85,7 +86,8 @@ class Choice:
         """What is to run a checked batch."""
         if self.note:
             return self._plain
-        if self._prepared is None:
+        prepared = self._prepared
+        if prepared is None:
             if not self._may_gain(feed) or not self._lock.acquire(blocking=False):
                 return self._plain  # while another thread prepares, nobody waits for it
             try:
@@ -93,10 +95,23 @@ class Choice:
                     self._make()
             finally:
                 self._lock.release()
-            if self._prepared is None:
+            prepared = self._prepared
+            if prepared is None:
                 return self._plain
-        prepared = self._prepared
         return prepared.session if self._always or self._pays(feed, prepared) else self._plain
+
+    def stand_in(self, session: onnxruntime.InferenceSession) -> None:
+        """Take another session for what runs unpacked; where the weights are many, nothing is packed beside it."""
+        with self._lock:
+            self._plain, self._alone = session, True
+            if self._prepared and self._prepared.weights > HELD_TWICE:
+                self._leave(self._prepared.weights)
+
+    def _leave(self, weights: int) -> None:
+        self._prepared = None
+        self.note = (
+            f"the session streams, and holds its {weights >> 20} MB of weights once: packing needs a session of its own"
+        )
 
     def _make(self) -> None:
         try:
@@ -105,6 +120,9 @@ class Choice:
             made = f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             self.note = made
+            return
+        if made.weights > HELD_TWICE and self._alone:
+            self._leave(made.weights)
             return
         if made.weights > HELD_TWICE:
             self._plain = made.session

@@ -10,21 +10,23 @@ import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.binding import Binding, Outputs, run_into
-from seqport.runtime.errors import ArtifactError, InputError, PackingError, refused_value
+from seqport.runtime.errors import ArtifactError, InputError, refused_value
 from seqport.runtime.external import require_data_files
 from seqport.runtime.host import Host
+from seqport.runtime.loaded import Loaded
 from seqport.runtime.opening import CPU_PROVIDER, open_session
-from seqport.runtime.packed_form import packed_form
-from seqport.runtime.packing_choice import Choice
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
 from seqport.runtime.ragged import RaggedBatches
 from seqport.runtime.readiness import check_ready
+from seqport.runtime.streams import Stream, Streams
 from seqport.runtime.threads import Threads
 from seqport.runtime.validate import Checker, InputRule
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from seqport.runtime.stream_model import StreamModel
 
 
 class Session:
@@ -79,55 +81,26 @@ class Session:
         self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         host = Host(Threads(threads, spin), memory)
         opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
-        self._session = opened.session
+        self._model = Loaded(self.path, opened, host, self._description, packing)
         self.provider = opened.provider
         self.provider_note = opened.note
         self.placement = dict(opened.placement)
         if self._description is None:
-            self.signature = plain_signature(self._session)
-            self._check = Checker(plain_rules(self._session), refuse_empty=False)
+            self.signature = plain_signature(opened.session)
+            self._check = Checker(plain_rules(opened.session), refuse_empty=False)
         else:
             self.signature = self._description
-            _require_same_names(self.path, self._description, self._session)
+            _require_same_names(self.path, self._description, opened.session)
             rules = [InputRule.of(info) for info in self._description.inputs]
             self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
-        self._output_names = [output.name for output in self._session.get_outputs()]
+        self._output_names = [output.name for output in opened.session.get_outputs()]
         self._outputs = Outputs(self.signature.outputs)
         self._ragged: RaggedBatches | None = None
-        self._choice = self._packing_choice(packing, host)
-
-    def _packing_choice(self, packing: str, host: Host) -> Choice | None:
-        """What decides for each batch whether it runs packed; None where none ever does."""
-        if packing not in ("auto", "on", "off"):
-            raise PackingError(f'packing is {packing!r}, expected "auto", "on" or "off"')
-        if packing == "off" or (packing == "auto" and (self.provider != "cpu" or not self.placement)):
-            return None
-        if self.provider != "cpu":
-            raise PackingError(
-                f'packing="on" is for the CPU, and {self.path} runs on {self.provider}: CUDA leaves padding out itself'
-            )
-
-        def open_bytes(model: bytes) -> onnxruntime.InferenceSession:
-            return open_model(self.path, "cpu", host=host, model=model).session
-
-        def replaced(session: onnxruntime.InferenceSession) -> None:
-            self._session = session
-
-        choice = Choice(
-            self._session,
-            lambda: packed_form(self.path, open_bytes, host.threads),
-            self._description,
-            always=packing == "on",
-            replaced=replaced,
-        )
-        if packing == "on" and choice.note:
-            raise PackingError(f'{self.path} cannot be packed: {choice.note}; packing="auto" runs it as it is')
-        return choice
 
     @property
     def packing_note(self) -> str:
         """Why no batch runs packed, where one was asked to; empty else."""
-        return self._choice.note if self._choice else ""
+        return self._model.packing_note
 
     @property
     def description(self) -> Description:
@@ -157,7 +130,7 @@ class Session:
             OutputBufferError: an array of `out` does not fit its output.
         """
         feed = self._check(inputs)
-        session = self._session if self._choice is None else self._choice.session_for(feed)
+        session = self._model.session_for(feed)
         if out:
             return run_into(session, feed, self._outputs, out)
         try:
@@ -178,7 +151,8 @@ class Session:
             OutputBufferError: an array of `out` does not fit its output.
         """
         device = None if self.provider == "cpu" else int(self.provider.partition(":")[2])
-        return Binding(self._session, self._check, self._outputs, inputs, out or {}, device)
+        session = self._model.session_for(self._check(inputs))
+        return Binding(session, self._check, self._outputs, inputs, out or {}, device)
 
     def check_ready(self, inputs: Mapping[str, Any] | None = None) -> float:
         """Run one real inference, and compare it with the file's own on the CPU. For a deployment, before traffic.
@@ -226,6 +200,30 @@ class Session:
         if self._ragged is None:
             self._ragged = RaggedBatches(self.description)
         return self._ragged.predict(self.run, items, batch_size)
+
+    def stream(self) -> Stream:
+        """Open a sequence that comes chunk by chunk.
+
+        The first call rewrites the model so that its states go in and out, and proves on random input that chunks give
+        what one run gives, to 1e-6; the session runs the rewritten model from then on, also for `run` and `predict`.
+
+        Raises:
+            CannotStreamError: the model needs the whole sequence at once: which layer, and why.
+            NoMetadataError: nothing in the file says what a sequence is.
+        """
+        return Stream(self._stream_model())
+
+    def streams(self) -> Streams:
+        """Open any number of sequences by id, whose chunks share their runs; see `stream`.
+
+        Raises:
+            CannotStreamError: the model needs the whole sequence at once: which layer, and why.
+            NoMetadataError: nothing in the file says what a sequence is.
+        """
+        return Streams(self._stream_model())
+
+    def _stream_model(self) -> StreamModel:
+        return self._model.stream_model(self.description, self.run)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{i.name}: {i.dtype}{list(i.axes)}" for i in self.signature.inputs)

@@ -69,18 +69,22 @@ def build(
     cell: str = "lstm",
     *,
     seed: int = 0,
+    scale: float = 1.0,
     metadata: str | None = None,
     attributes: dict[str, Any] | None = None,
     **form: Any,
 ) -> Path:
-    """Write a recurrent model with a native node, sequence_lens and, unless `metadata` says otherwise, metadata."""
+    """Write a recurrent model with a native node, sequence_lens and, unless `metadata` says otherwise, metadata.
+
+    Weights are drawn with the deviation `scale`; at 1, a long sequence makes much of a rounding.
+    """
     description = describe(cell, **form)
     sizes = {"directions": 1, "vocab_size": None, "out_dim": 5, "head": True, **form}
     directions, vocab_size, out_dim = sizes["directions"], sizes["vocab_size"], sizes["out_dim"]
     random = np.random.default_rng(seed)
 
     def weight(name: str, *shape: int) -> onnx.TensorProto:
-        return numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+        return numpy_helper.from_array(random.normal(scale=scale, size=shape).astype(np.float32), name)
 
     rows = GATES[cell] * HIDDEN
     weights = [weight("W", directions, rows, INPUT_DIM), weight("R", directions, rows, HIDDEN)]

@@ -46,5 +46,5 @@ def test_little_more_than_onnxruntime(artifact, rows, steps, how) -> None:
     binding = session.bind(feed)
     ours = {"run": lambda: session.run(feed), "out": lambda: session.run(feed, out=out), "bind": binding.run}[how]
     names = session._output_names
-    seconds = _beyond(ours, lambda: session._session.run(names, feed))
+    seconds = _beyond(ours, lambda: session._model.session.run(names, feed))
     assert seconds <= MOST[how], f"{1e6 * seconds:.1f} µs"

@@ -26,7 +26,7 @@ def batch(steps: int, *lengths: int) -> dict[str, np.ndarray]:
 
 def spied(session: Session, inputs: dict[str, np.ndarray]) -> str:
     """Which form a batch ran in."""
-    choice = session._choice
+    choice = session._model._choice
     assert choice is not None
     chosen = choice.session_for(inputs)
     return "packed" if chosen is choice.packed else "plain"
@@ -51,10 +51,10 @@ def steady(monkeypatch) -> None:
 def test_auto_packs_what_has_padding_and_only_that(artifact) -> None:
     session = Session(artifact("lstm"), "cpu")
     assert spied(session, batch(30, *[30] * 41)) == "plain"
-    assert session._choice is not None
-    assert session._choice.packed is None  # nothing to gain yet, nothing made
+    assert session._model._choice is not None
+    assert session._model._choice.packed is None  # nothing to gain yet, nothing made
     assert spied(session, batch(30, 30)) == "plain"
-    assert session._choice.packed is None
+    assert session._model._choice.packed is None
     for _ in range(2):
         assert spied(session, batch(300, 300, *[2] * 400)) == "packed"
         assert spied(session, batch(300, *[300] * 400)) == "plain"
@@ -80,7 +80,7 @@ def test_on_is_ready_at_once_and_packs_everything(artifact) -> None:
 
 def test_off_never_packs(artifact) -> None:
     session = Session(artifact("lstm"), "cpu", packing="off")
-    assert session._choice is None
+    assert session._model._choice is None
     session.run(batch(300, 300, *[2] * 400))
 
 
@@ -88,13 +88,13 @@ def test_off_never_packs(artifact) -> None:
 def test_many_weights_are_held_once(artifact, monkeypatch) -> None:
     monkeypatch.setattr(packing_choice, "HELD_TWICE", 0)
     session = Session(artifact("lstm"), "cpu")
-    before = session._session
+    before = session._model.session
     inputs = batch(300, 300, *[2] * 400)
     expected = before.run(None, inputs)
     answer = session.run(inputs)
-    assert session._session is not before
-    assert session._choice is not None
-    assert session._session is session._choice.packed
+    assert session._model.session is not before
+    assert session._model._choice is not None
+    assert session._model.session is session._model._choice.packed
     for value, other in zip(answer.values(), expected, strict=True):
         np.testing.assert_array_equal(value, other)
     assert spied(session, batch(4, 4)) == "packed"  # there is no other form any more
@@ -137,12 +137,12 @@ def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
 
 
 def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> None:
-    import seqport.runtime.session as session_module
+    from seqport.runtime import loaded
 
     def fails(*_args):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(session_module, "packed_form", fails)
+    monkeypatch.setattr(loaded, "packed_form", fails)
     inputs = batch(300, 300, *[2] * 400)
     session = Session(artifact("lstm"), "cpu")
     assert set(session.run(inputs)) == {"output", "h_T", "c_T"}
@@ -152,14 +152,14 @@ def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> No
 
 
 def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> None:
-    import seqport.runtime.session as session_module
+    from seqport.runtime import loaded
 
     made = []
-    real = session_module.packed_form
-    monkeypatch.setattr(session_module, "packed_form", lambda *args: made.append(1) or real(*args))
+    real = loaded.packed_form
+    monkeypatch.setattr(loaded, "packed_form", lambda *args: made.append(1) or real(*args))
     session = Session(artifact("lstm"), "cpu")
     inputs = batch(300, 300, *[2] * 400)
-    expected = session._session.run(None, inputs)[0]
+    expected = session._model.session.run(None, inputs)[0]
     answers: list[np.ndarray] = []
     start = threading.Barrier(6)
 

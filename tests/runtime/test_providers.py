@@ -317,7 +317,7 @@ def test_cuda_that_works(artifact, gpu, provider) -> None:
     session = Session(artifact(), provider)
     assert (session.provider, session.provider_note) == ("cuda:1", "")
     assert session.placement == {"recurrent": "cuda:1"}
-    fake = cast(Any, session)._session
+    fake = cast(Any, session)._model.session
     assert fake.asked == [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"}), "CPUExecutionProvider"]
     assert fake.options == {"enable_fallback": 0}
 

@@ -70,14 +70,14 @@ def _fail(_values):
 )
 def test_an_unfit_session(artifact, change, said) -> None:
     session = Session(artifact(), "cpu", packing="off")
-    session._session = Broken(session._session, change)  # type: ignore[assignment]
+    session._model.session = Broken(session._model.session, change)  # type: ignore[assignment]
     with pytest.raises(ProviderError, match=said):
         session.check_ready()
 
 
 def test_a_small_difference_is_measured_and_passes(artifact) -> None:
     session = Session(artifact(), "cpu", packing="off")
-    session._session = Broken(session._session, _add(5e-5))  # type: ignore[assignment]
+    session._model.session = Broken(session._model.session, _add(5e-5))  # type: ignore[assignment]
     assert session.check_ready() == pytest.approx(5e-5, rel=0.01)
 
 

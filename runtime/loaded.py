@@ -1,0 +1,129 @@
+"""The forms of one model that a session has open: as the file has it, without padding, laid open for streams."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqport.runtime.artifact import Description
+from seqport.runtime.errors import CannotStreamError, PackingError
+from seqport.runtime.host import Host
+from seqport.runtime.packed_form import packed_form
+from seqport.runtime.packing_choice import Choice
+from seqport.runtime.providers import Opened, open_model
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from seqport.runtime.stream_model import StreamModel
+
+Run = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+_PACKING = ("auto", "on", "off")
+
+
+class Loaded:
+    """One model in as many forms as its use has asked for. Safe to call from many threads.
+
+    Args:
+        path: the file.
+        opened: it, as it is.
+        host: the threads and memory of every form.
+        description: where the file has one.
+        packing: "auto", "on" or "off"; see `Session`.
+
+    Attributes:
+        session: the form that runs whatever is not packed.
+
+    Raises:
+        PackingError: another `packing`; or "on", where nothing can be packed.
+    """
+
+    def __init__(self, path: Path, opened: Opened, host: Host, description: Description | None, packing: str) -> None:
+        self.session = opened.session
+        self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
+        self._path, self._host, self._description = path, host, description
+        self._choice = self._packing_choice(packing)
+        self._streaming: StreamModel | str | None = None  # or why there are no streams
+        self._opening = threading.Lock()
+
+    @property
+    def packing_note(self) -> str:
+        """Why no batch runs packed, where one was asked to; empty else."""
+        return self._choice.note if self._choice else ""
+
+    def session_for(self, feed: Mapping[str, Any]) -> onnxruntime.InferenceSession:
+        """What is to run a checked batch."""
+        return self.session if self._choice is None else self._choice.session_for(feed)
+
+    def _packing_choice(self, packing: str) -> Choice | None:
+        provider = self._provider
+        if packing not in _PACKING:
+            raise PackingError(f'packing is {packing!r}, expected "auto", "on" or "off"')
+        if packing == "off" or (packing == "auto" and (provider != "cpu" or not self._placement)):
+            return None
+        if provider != "cpu":
+            raise PackingError(
+                f'packing="on" is for the CPU, and {self._path} runs on {provider}: CUDA leaves padding out itself'
+            )
+
+        def replaced(session: onnxruntime.InferenceSession) -> None:
+            self.session = session
+
+        choice = Choice(
+            self.session,
+            lambda: packed_form(self._path, self._open, self._host.threads),
+            self._description,
+            always=packing == "on",
+            replaced=replaced,
+        )
+        if packing == "on" and choice.note:
+            raise PackingError(f'{self._path} cannot be packed: {choice.note}; packing="auto" runs it as it is')
+        return choice
+
+    def _open(self, model: bytes) -> onnxruntime.InferenceSession:
+        """A model rewritten from the file, where the file runs."""
+        mixed = self._provider != "cpu" and "cpu" in self._placement.values()
+        wanted = [self._provider, "cpu"] if mixed else self._provider
+        return open_model(self._path, wanted, host=self._host, model=model).session
+
+    def stream_model(self, description: Description, run: Run) -> StreamModel:
+        """The model opened for streams, once; it takes the file's place. A refusal is remembered too.
+
+        Args:
+            description: of the model.
+            run: what runs whole sequences, for the proof.
+
+        Raises:
+            CannotStreamError: the model needs the whole sequence at once: which layer, and why.
+        """
+        with self._opening:
+            if self._streaming is None:
+                open_for_streams = _rewriting_for_streams().open_for_streams
+                try:
+                    opened: StreamModel = open_for_streams(self._path, description, run, self._open)
+                except CannotStreamError as error:
+                    self._streaming = str(error)  # the error itself would keep the rewritten model in memory
+                    raise
+                self._streaming = opened
+                self.session = opened.session
+                if self._choice:
+                    self._choice.stand_in(opened.session)
+            if isinstance(self._streaming, str):
+                raise CannotStreamError(self._streaming)
+            return self._streaming
+
+
+def _rewriting_for_streams() -> ModuleType:
+    """What rewrites a model for streams, which needs `onnx`."""
+    try:
+        from seqport.runtime.rewriting import streaming
+    except ModuleNotFoundError as error:
+        raise CannotStreamError(
+            f"streams need the package {error.name!r}, which is not installed: pip install 'seqport[cpu]' brings it"
+        ) from error
+    return streaming
