@@ -172,10 +172,14 @@ def provider_options(device: int) -> dict[str, str]:
 @contextlib.contextmanager
 def primary_context(device: int) -> Iterator[ctypes.CDLL | None]:
     """The driver, with the context current that ONNX Runtime uses on a device; None where the driver refuses."""
-    driver = _load(_DRIVER)
+    try:
+        driver = _load(_DRIVER)
+    except OSError:
+        driver = None
     context = ctypes.c_void_p()
     if (
-        driver.cuInit(0)
+        driver is None
+        or driver.cuInit(0)
         or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
         or driver.cuCtxPushCurrent_v2(context)
     ):

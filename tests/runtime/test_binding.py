@@ -290,6 +290,15 @@ def test_where_no_memory_can_be_locked_ordinary_memory_serves(session, monkeypat
     assert not driver.held
 
 
+def test_nor_where_there_is_no_driver(session, monkeypatch) -> None:
+    def load(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(cuda, "_load", load)
+    expected = session.run(_inputs())["output"]
+    np.testing.assert_array_equal(_on_gpu(session).bind(_inputs()).run()["output"], expected)
+
+
 def test_page_locked_arrays_of_any_shape(monkeypatch) -> None:
     driver = Driver()
     monkeypatch.setattr(cuda, "_load", lambda _name: driver)
