@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(ORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test test-large test-memory test-properties gpu bench coverage lint clean
+.PHONY: help setup export parity test test-large test-memory test-properties bench bench-quick bench-zoo gpu coverage lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 17
@@ -38,8 +38,21 @@ EXAMPLES ?= 1
 test-properties: $(INSTALLED) ## try many random architectures, shapes, masks and states (half an hour; EXAMPLES=3: longer)
 	SEQPORT_PROPERTIES=thorough SEQPORT_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist loadfile tests/properties
 
-bench: $(INSTALLED) ## time the artifacts beside ONNX Runtime's own call, PyTorch and Keras
-	$(BIN)/seqport bench
+# Goes on where it was ended; FRESH=--fresh begins anew. On a machine that does nothing else, or the page says so.
+bench: $(INSTALLED) ## race seqport against its peers over the whole grid (about 40 minutes); writes docs/benchmarks.md
+	$(BIN)/seqport bench --page docs/benchmarks.md $(FRESH)
+
+# REQUIRE="ragged_b128_over_padded>=1.3 run_overhead_us<=20" exits with 1 where a bound is broken.
+bench-quick: $(INSTALLED) ## the key ratios as JSON, in under a minute
+	@$(BIN)/seqport bench quick $(foreach bound,$(REQUIRE),--require '$(bound)')
+
+bench-zoo: $(INSTALLED) ## time the zoo's artifacts on real batches, and how long exports take
+	$(BIN)/seqport bench zoo
+
+# Both say why they did nothing where no GPU is, and end well.
+gpu: $(INSTALLED) ## the tests and the half of the benchmark that need a GPU; writes docs/benchmarks-gpu.md
+	$(BIN)/pytest -n 0 -rs -m "gpu or cuda"
+	$(BIN)/seqport bench gpu --page docs/benchmarks-gpu.md $(FRESH)
 
 coverage: $(INSTALLED) ## measure seqport beside other exporters on the models of the tests; writes docs/coverage.md
 	cd tests && ../$(BIN)/python -m peers --output ../docs/coverage.md

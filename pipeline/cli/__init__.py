@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from seqport.errors import SeqportError
-from seqport.pipeline.cli import files, models, zoo  # noqa: F401 - each adds its commands to the app
+from seqport.pipeline.cli import bench, files, models, zoo  # noqa: F401 - each adds its commands to the app
 from seqport.pipeline.cli.root import app
 
 __all__ = ["app", "main"]

@@ -1,4 +1,4 @@
-"""Commands on the zoo: train, parity, bench; and what `export` does for its models."""
+"""Commands on the zoo: train, parity; and what `export` and `bench zoo` do for its models."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parity(
     from seqport.pipeline import parity as proof
     from seqport.pipeline.report import progress, show
 
-    chosen = _chosen(names)
+    chosen = chosen_models(names)
     if keep:
         _import_tensorflow()
     else:
@@ -64,25 +64,8 @@ def parity(
         raise typer.Exit(1)
 
 
-@app.command()
-def bench(names: Models = None, folder: Folder = Path("build"), as_json: Json = None) -> None:
-    """Time the artifacts beside ONNX Runtime's own call, PyTorch and Keras, on real batches."""
-    from seqport.pipeline import bench as races
-    from seqport.pipeline import export_speed
-    from seqport.pipeline.report import progress, show
-
-    built = exported(names, folder)
-    with progress("bench", len(built) // 2 + len(export_speed.SECONDS_ALLOWED)) as step:
-        result = races.measure(_chosen(names), folder, step)
-        speeds = export_speed.measure(step)
-    if as_json != "-":
-        show(races.table(result))
-        show_exports(built)
-        show(export_speed.table(speeds))
-    write_json(as_json, {**races.to_json(result, built), "export_speed": export_speed.to_json(speeds)})
-
-
-def _chosen(names: list[str] | None) -> list[str]:
+def chosen_models(names: list[str] | None) -> list[str]:
+    """Names of the zoo's models, those that were asked for or all."""
     from seqport.models import zoo
 
     return [zoo.get(name).name for name in dict.fromkeys(names or zoo.names())]
@@ -94,7 +77,7 @@ def exported(names: list[str] | None, folder: Path, frameworks: list[str] | None
     from seqport.pipeline.build import FRAMEWORKS, build_zoo
     from seqport.pipeline.report import progress
 
-    chosen, frameworks = _chosen(names), frameworks or list(FRAMEWORKS)
+    chosen, frameworks = chosen_models(names), frameworks or list(FRAMEWORKS)
     if "keras" in frameworks:
         _import_tensorflow()
     total = len(frameworks) * sum(len(zoo.get(name).spec.parts()) for name in chosen)

@@ -1,19 +1,18 @@
-"""Speed, measured side by side: seqport's calls beside ONNX Runtime's own, PyTorch and Keras, on real batches."""
+"""The zoo's models on real batches: seqport's calls beside ONNX Runtime's own, PyTorch and Keras."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from seqport.models import Part, Weights, zoo
 from seqport.pipeline.batches import Batch, batches
+from seqport.pipeline.bench.timing import ROUNDS, Call, Timing, timed
 from seqport.pipeline.build import Built, artifact_path
 from seqport.pipeline.layout import Layout
 from seqport.pipeline.report import Step, Table
@@ -24,34 +23,8 @@ from seqport.runtime import Session
 _RAGGED_ROWS = 256
 # Rows, and steps as a share of the longest row's: one step of one row, a batch, and the rows for `predict`.
 _SHAPES = ((1, 0.0), (32, 1.0), (_RAGGED_ROWS, 1.0))
-_ROUNDS = 25
-# Calls are timed in groups that last about this long, so that the clock's own cost does not count.
-_SECONDS = 0.002
 # A difference within this share is the machine's noise, not a loss.
 _NOISE = 0.05
-
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one call, a value a round."""
-
-    rounds: tuple[float, ...]
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """The median between the two values that hold the middle half of the rounds."""
-        low, middle, high = quantiles(self.rounds, n=4)
-        return low, middle, high
-
-    def ratio(self, other: Timing) -> float:
-        """How many times as long as the other, round by round: what slows one round slows both."""
-        return median(mine / its for mine, its in zip(self.rounds, other.rounds, strict=True))
-
-    def excess(self, other: Timing) -> float:
-        """How many seconds more than the other, round by round."""
-        return median(mine - its for mine, its in zip(self.rounds, other.rounds, strict=True))
 
 
 @dataclass(frozen=True)
@@ -75,7 +48,7 @@ class Race:
         return dict(list(self.timings.items())[1:])
 
 
-def measure(names: Sequence[str], folder: Path, step: Step = lambda _: None, *, rounds: int = _ROUNDS) -> list[Race]:
+def measure(names: Sequence[str], folder: Path, step: Step = lambda _: None, *, rounds: int = ROUNDS) -> list[Race]:
     """Time the artifacts of models, exported from PyTorch, on the CPU.
 
     Args:
@@ -94,30 +67,11 @@ def measure(names: Sequence[str], folder: Path, step: Step = lambda _: None, *, 
     return races
 
 
-def timed(calls: Mapping[str, Call], rounds: int = _ROUNDS) -> dict[str, Timing]:
-    """Time calls in turns, so that what else the machine does falls on all of them alike."""
-    repeats = {}
-    for name, call in calls.items():
-        call()  # the first call may still allocate, trace or load
-        started = perf_counter()
-        call()
-        repeats[name] = max(1, round(_SECONDS / max(perf_counter() - started, 1e-9)))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
-    for turn in range(rounds):
-        for name in order if turn % 2 == 0 else reversed(order):
-            started = perf_counter()
-            for _ in range(repeats[name]):
-                calls[name]()
-            seconds[name].append((perf_counter() - started) / repeats[name])
-    return {name: Timing(tuple(several)) for name, several in seconds.items()}
-
-
 def table(races: Sequence[Race]) -> Table:
     """One line for each pair of seqport and something else, and a summary of where seqport is slower."""
     times = ["seqport\nms", "quartiles", "other", "other\nms", "quartiles"]
     headers = ["group", "model", "batch", *times, "seqport ÷\nother", "seqport –\nother µs"]
-    found = Table("bench: milliseconds a call, medians of interleaved rounds", headers)
+    found = Table("bench zoo: milliseconds a call, medians of interleaved rounds", headers)
     slower: dict[str, list[str]] = {}
     for race in races:
         batch = f"{race.rows} × {race.steps}"

@@ -1,0 +1,1 @@
+"""Speed, measured side by side: a grid of recurrent networks, lists and streams, and the zoo's models."""
