@@ -41,6 +41,9 @@ OF_A_FRAMEWORK = (
     "exporters/frontends/pytorch/",
     "exporters/frontends/keras/",
     "exporters/frontends/tensorflow/",
+    "pipeline/bench/contestants/pytorch.py",
+    "pipeline/bench/contestants/cudnn.py",
+    "pipeline/bench/contestants/keras.py",
 )
 
 

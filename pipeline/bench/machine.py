@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import seqport
-
+_ROOT = Path(__file__).parents[2]  # seqport's own folder
 _PACKAGES = (
     *("numpy", "onnxruntime-gpu", "onnxruntime", "torch", "tensorflow", "keras", "tf2onnx", "openvino", "onnx"),
 )
@@ -47,9 +46,8 @@ def setup(description: dict[str, Any]) -> str:
     hasher = hashlib.sha256()
     lasting = {name: value for name, value in description.items() if name not in ("date", "load")}
     hasher.update(repr(sorted(lasting.items())).encode())
-    root = Path(seqport.__file__).parent
-    for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
-        hasher.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path in sorted(path for pattern in _SOURCES for path in _ROOT.glob(pattern)):
+        hasher.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
     return hasher.hexdigest()[:16]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from seqport.pipeline.bench.cases import Case
 from seqport.pipeline.bench.race import Outcome
@@ -47,8 +48,8 @@ class Store:
         line = {"case_key": key, "setup": self._setup, "date": self._date, "asked": list(names), **to_plain(outcome)}
         self._lines[key] = line
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self.path.open("a+b") as file:
+            file.write(b"\n" * _is_cut_off(file) + json.dumps(line).encode() + b"\n")
 
 
 def to_plain(outcome: Outcome) -> dict[str, Any]:
@@ -63,6 +64,14 @@ def from_plain(plain: dict[str, Any]) -> Outcome:
     return Outcome(case_of(plain["case"]), plain["valid_steps"], timings, plain["failed"], plain["foreign"])
 
 
+def _is_cut_off(file: BinaryIO) -> bool:
+    """Whether the last line has no end, because a run was ended while it wrote."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
@@ -70,6 +79,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             found.append(json.loads(line))
-        except ValueError:  # the last line of a run that was ended while it wrote
+        except ValueError:  # it was cut off
             continue
     return found

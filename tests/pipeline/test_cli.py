@@ -14,6 +14,7 @@ from seqport.models import Weights, zoo
 from seqport.pipeline.cli import app
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined] - a group has them
+BENCHES = COMMANDS["bench"].commands
 
 
 def test_the_commands():
@@ -27,6 +28,12 @@ def test_every_command_option_and_argument_has_help(name, seqport):
     for parameter in COMMANDS[name].params:
         assert parameter.help, parameter.name
     assert COMMANDS[name].help.split("\n")[0].rstrip(".")[:40] in out
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_benchmark_has_help(name, seqport):
+    code, _, _ = seqport("bench", name, "--help")
+    assert code == 0 and BENCHES[name].help and all(parameter.help for parameter in BENCHES[name].params)
 
 
 def test_help_imports_no_framework():
@@ -56,9 +63,9 @@ def test_wrong_usage_ends_with_2(arguments, said, seqport):
     assert code == 2 and said in err and out == ""
 
 
-@pytest.mark.parametrize("command", ["train", "export", "parity", "bench"])
+@pytest.mark.parametrize("command", ["train", "export", "parity", "bench zoo"])
 def test_an_unknown_model_is_one_line_and_ends_with_1(command, seqport):
-    code, out, err = seqport(command, "lanugage")
+    code, out, err = seqport(*command.split(), "lanugage")
     assert (code, out) == (1, "")
     assert err.startswith("seqport: the zoo has no task 'lanugage'; it has language,") and err.count("\n") == 1
 
@@ -160,10 +167,37 @@ def test_parity_exports_and_proves(seqport, tmp_path, strict_json):
     assert strict_json((tmp_path / "parity.json").read_text())["ok"] is True
 
 
-def test_bench_prints_and_writes(seqport, tmp_path, strict_json):
-    code, out, _ = seqport("bench", "rescale", "--folder", tmp_path, "--json", tmp_path / "bench.json")
+def test_bench_zoo_prints_and_writes(seqport, tmp_path, strict_json):
+    code, out, _ = seqport("bench", "zoo", "rescale", "--folder", tmp_path, "--json", tmp_path / "bench.json")
     assert code == 0 and "overhead" in out and "exports" in out
     assert len(strict_json((tmp_path / "bench.json").read_text())["exports"]) == 2
+
+
+def test_bench_measures_a_part_of_the_grid_and_writes_a_page(seqport, tmp_path):
+    page, folder = tmp_path / "docs" / "speed.md", tmp_path / "bench"
+    part = ["--cells", "rnn", "--sizes", "64", "--batches", "1", "--fills", "0.6", "--kinds", "batch"]
+    options = [*part, "--peers", "seqport,ONNX Runtime,sgemm (NumPy)", "--seconds", "0", "--folder", folder]
+    code, out, err = seqport("bench", *options, "--page", page)
+    assert code == 0 and "bench 2/2: batch rnn-64-bi B=1 T=100 fill=0.6: 4 timed" in err
+    assert "## Where seqport is not the fastest" in out
+    text = page.read_text()
+    assert "**A part of the grid**: 229 of its cases were not measured." in text and "### RNN, bidirectional" in text
+    assert {path.name for path in (tmp_path / "docs/speed").iterdir()} == {"rnn-uni.svg", "rnn-bi.svg"}
+    code, again, err = seqport("bench", *options)
+    assert code == 0 and again == out and err.count("measured before") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sizes", "64,big"], "--sizes is '64,big', expected numbers with commas between them"),
+        (["--cells", "lstm,elman"], "cells: elman is not in the grid, expected some of lstm, gru, rnn"),
+        (["--peers", "Caffe"], "nobody called 'Caffe' takes part, expected one of seqport, "),
+    ],
+)
+def test_bench_refuses_what_it_does_not_have(options, said, seqport, tmp_path):
+    code, out, err = seqport("bench", *options, "--folder", tmp_path)
+    assert (code, out) == (1, "") and err.startswith(f"seqport: {said}") and err.count("\n") == 1
 
 
 def test_train_writes_weights_with_their_score(seqport, tmp_path, monkeypatch):

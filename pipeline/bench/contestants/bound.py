@@ -10,7 +10,7 @@ from seqport.pipeline.bench.contestants.entry import Prepared
 from seqport.pipeline.bench.contestants.sessions import OfRun, artifact_path
 
 # As `Session` has it: TF32 would compute with 10 bits of a float32's 23.
-_CUDA: Any = ("CUDAExecutionProvider", {"use_tf32": "0"})
+_PROVIDERS: Any = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
 _DEVICE = "cuda"
 
 
@@ -19,7 +19,7 @@ def open_on_cuda(path: Path) -> Any:
     import onnxruntime
 
     onnxruntime.preload_dlls()
-    return onnxruntime.InferenceSession(path, providers=[_CUDA, "CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, providers=_PROVIDERS)
 
 
 class NodeCuda(OfRun):
