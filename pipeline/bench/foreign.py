@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
-
-
-class HasPids(Protocol):
-    """Whoever started the processes that do not count as others."""
-
-    @property
-    def pids(self) -> list[int]:
-        """Their numbers."""
-        ...
 
 
 class ForeignLoad:
     """Counts from its construction on. Processes that ended meanwhile count as others; Linux only.
 
     Args:
-        own: who started the benchmark's processes.
+        pids: gives the processes beside this one that the benchmark runs in now.
     """
 
-    def __init__(self, own: HasPids) -> None:
-        self._own = own
+    def __init__(self, pids: Callable[[], Sequence[int]]) -> None:
+        self._pids = pids
         self._used = self._times()
         self._machine = _machine()
 
@@ -38,7 +29,7 @@ class ForeignLoad:
         return min(1.0, max(0.0, (busy - own) / total)) if total else None
 
     def _times(self) -> dict[int, int]:
-        return {pid: _process(pid) for pid in [os.getpid(), *self._own.pids]}
+        return {pid: _process(pid) for pid in [os.getpid(), *self._pids()]}
 
 
 def _machine() -> tuple[int, int] | None:

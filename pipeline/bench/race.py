@@ -76,7 +76,7 @@ class Referee:
         """Compare and time; a contestant that fails costs its own row."""
         if case.network != self._network:
             self._begin(case.network, entries)
-        foreign = ForeignLoad(self._workers)
+        foreign = ForeignLoad(self._workers.pids)
         failed: dict[str, str] = {}
         right = self._right(case, entries, failed)
         timings = self._timed(case, right, failed)

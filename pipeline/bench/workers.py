@@ -38,7 +38,6 @@ class Workers:
         for name in list(self._running):
             self._end(name)
 
-    @property
     def pids(self) -> list[int]:
         """The processes that run now."""
         return [process.pid for process in self._running.values()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,12 +19,12 @@ def test_the_share_of_others(monkeypatch, busy, own, share):
     used = iter([7, 30, 7, 30 + own])  # this process, and the one that it started
     monkeypatch.setattr(foreign, "_machine", lambda: next(machine))
     monkeypatch.setattr(foreign, "_process", lambda _: next(used))
-    assert ForeignLoad(SimpleNamespace(pids=[4])).share() == share
+    assert ForeignLoad(lambda: [4]).share() == share
 
 
 def test_a_system_that_does_not_say(monkeypatch):
     monkeypatch.setattr(foreign, "_machine", lambda: None)
-    assert ForeignLoad(SimpleNamespace(pids=[])).share() is None
+    assert ForeignLoad(list).share() is None
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="Linux alone counts processor time there")  # noqa: PTH110

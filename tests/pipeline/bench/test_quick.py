@@ -96,7 +96,7 @@ def test_the_command_prints_json_and_fails_where_a_bound_is_broken(
 
 
 def test_a_busy_machine_is_said(seqport, tmp_path, monkeypatch):
-    values = dict.fromkeys(quick.keys(), 2.0)
+    values: dict[str, float | None] = dict.fromkeys(quick.keys(), 2.0)
     monkeypatch.setattr(quick, "measure", lambda *_, **__: Measured(values, [], 0.4))
     code, _, err = seqport("bench", "quick", "--folder", tmp_path)
     assert code == 0 and "others took up to 40% of the machine meanwhile" in err
