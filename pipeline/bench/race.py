@@ -24,8 +24,9 @@ TOLERANCE = 1e-4
 # A turn lasts about this long, so that waking up and the clock do not count.
 _TURN_SECONDS = 0.012
 _MOST_CALLS = 1000
-# From here on a call is long enough to need no other one before it.
+# From here on a call is long enough to need no other one before it; an answer may be a first call, which is longer.
 _LONG_CALL = 0.05
+_LONG_ANSWER = 0.5
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 25
 _ANSWER_SECONDS = 180.0
 _CONTESTANTS = "seqport.pipeline.bench.contestants"
@@ -71,6 +72,7 @@ class Referee:
         self._make = make
         self._unmade: dict[Path, str] = {}
         self._network: Network | None = None
+        self._answered: dict[str, float] = {}  # seconds
 
     def race(self, case: Case, entries: Sequence[Entry]) -> Outcome:
         """Compare and time; a contestant that fails costs its own row."""
@@ -125,16 +127,21 @@ class Referee:
             raise RefusedError(self._unmade[needed])
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "answer.npy"
-            self._ask(entry, {"do": "answer", "path": str(path)}, case, entry.seconds)
+            said = self._ask(entry, {"do": "answer", "path": str(path)}, case, entry.seconds)
+            self._answered[entry.name] = said["seconds"]
             return np.load(path)
 
     def _timed(self, case: Case, entries: Sequence[Entry], failed: dict[str, str]) -> dict[str, Timing]:
-        plans: dict[str, _Plan] = {}
+        found: dict[str, list[float]] = {}
         for entry in entries:
-            for seconds in self._turn(case, entry, _Plan(1, 1), failed):
-                plans[entry.name] = _Plan.of(seconds)
-        found: dict[str, list[float]] = {name: [] for name in plans}
-        until, number = monotonic() + self._seconds, 0
+            warm = 0 if self._answered[entry.name] > _LONG_ANSWER else 1
+            for seconds in self._turn(case, entry, _Plan(1, warm), failed):
+                found[entry.name] = [seconds]
+        plans = {name: _Plan.of(seconds) for name, (seconds,) in found.items()}
+        number = 1
+        if any(plan.warm for plan in plans.values()):  # else this was a round like those that follow
+            found, number = {name: [] for name in plans}, 0
+        until = monotonic() + self._seconds
         while number < _FEWEST_ROUNDS or (number < _MOST_ROUNDS and monotonic() < until):
             order = [entry for entry in entries if entry.name in plans and entry.name not in failed]
             for entry in order if number % 2 == 0 else reversed(order):
@@ -174,7 +181,6 @@ def export(workers: Workers, framework: str, network: Network) -> str:
         Why there is none; empty where it was made.
     """
     path = _PATHS[framework](workers.folder, network)
-    path.unlink(missing_ok=True)  # an old one must not stand for one that cannot be made
     worker = "tensorflow" if framework == "keras" else framework
     request = {"do": "make", "maker": f"{_CONTESTANTS}.{framework}:export", "network": vars(network), "path": str(path)}
     try:

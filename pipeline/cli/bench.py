@@ -36,7 +36,7 @@ def grid(
     directions: Annotated[str, typer.Option(help="Some of uni,bi.")] = "uni,bi",
     kinds: Annotated[str, typer.Option(help="Some of batch,stream,list.")] = "batch,stream,list",
     peers: Annotated[str | None, typer.Option(help="Who takes part, by name; everyone where left out.")] = None,
-    seconds: Seconds = 5.0,
+    seconds: Seconds = 3.5,
     folder: BenchFolder = Path("build/bench"),
     page: Page = None,
     fresh: Fresh = False,

@@ -173,7 +173,8 @@ def test_bench_zoo_prints_and_writes(seqport, tmp_path, strict_json):
     assert len(strict_json((tmp_path / "bench.json").read_text())["exports"]) == 2
 
 
-def test_bench_measures_a_part_of_the_grid_and_writes_a_page(seqport, tmp_path):
+def test_bench_measures_a_part_of_the_grid_and_writes_a_page(seqport, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     page, folder = tmp_path / "docs" / "speed.md", tmp_path / "bench"
     part = ["--cells", "rnn", "--sizes", "64", "--batches", "1", "--fills", "0.6", "--kinds", "batch"]
     options = [*part, "--peers", "seqport,ONNX Runtime,sgemm (NumPy)", "--seconds", "0", "--folder", folder]

@@ -37,6 +37,10 @@ class Slow(Right):
     seconds = 0.02
 
 
+class Long(Right):
+    seconds = 0.08
+
+
 class Wrong(Right):
     error = 0.5
 

@@ -123,10 +123,7 @@ class Loop(OfRun):
     """ONNX Runtime on what tf2onnx makes of the masked Keras layer."""
 
     def __init__(self, network: Network, folder: Path) -> None:
-        path = loop_path(folder, network)
-        if not path.exists():
-            raise PipelineError("there is no file of tf2onnx's: TensorFlow could not make it here")
-        super().__init__(network, plain_run(path))
+        super().__init__(network, plain_run(loop_path(folder, network)))
 
 
 class OwnCuda(OfRun):

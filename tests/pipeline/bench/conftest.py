@@ -18,6 +18,15 @@ TESTS = Path(__file__).parents[2]
 LSTM = Network("lstm", 64)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Processes of a race take one thread each: tests run beside other tests, and the numbers do not count here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            patch.setenv(name, "1")
+        yield
+
+
 @pytest.fixture
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     """Processes that can import `support.racers`."""

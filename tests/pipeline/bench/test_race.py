@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,7 +74,6 @@ def test_turns_alternate(workers, racer, monkeypatch):
 
 def test_an_artifact_that_cannot_be_made_is_a_reason(workers, racer, monkeypatch):
     monkeypatch.setattr(race, "_CONTESTANTS", "support.no_such_module")
-    (Path(workers.folder) / "lstm-64.onnx").write_bytes(b"of an earlier run")
     entries = [racer("Right", "a session", "onnxruntime"), racer("Right", REFERENCE)]
     outcome = Referee(workers, seconds=0.0).race(CASE, entries)
     assert outcome.failed["a session"].startswith("no file to run: support.no_such_module is not installed")
@@ -95,3 +93,19 @@ def test_the_tolerance_is_for_every_number():
     assert difference_of(answer, reference) == ""
     answer[49, 3] = 2e-4
     assert difference_of(answer, reference) == "wrong answers at valid steps: off by 0.0002"
+
+
+@pytest.mark.parametrize(("kinds", "rounds"), [(("Long", "Long"), 3), (("Long", "Right"), 4)])
+def test_a_first_turn_is_a_round_where_all_calls_are_long(workers, racer, monkeypatch, kinds, rounds):
+    asked = []
+    ask = Workers.ask
+
+    def listening(self, name, request, seconds):
+        asked.append(request["do"])
+        return ask(self, name, request, seconds)
+
+    monkeypatch.setattr(Workers, "ask", listening)
+    entries = [racer(kinds[0], REFERENCE), racer(kinds[1], "other", "two")]
+    outcome = Referee(workers, seconds=0.0, make=False).race(CASE, entries)
+    assert asked.count("time") == 2 * rounds
+    assert all(len(timing.rounds) == 3 for timing in outcome.timings.values())
