@@ -66,10 +66,14 @@ def _head(run: Run) -> Iterator[str]:
     machine = run.machine
     yield f"# Speed, side by side{' on a GPU' if run.on_gpu else ''}"
     yield ""
-    if run.missing:
+    if not run.outcomes:
+        yield f"**Not measured yet**: `{run.command}` writes the numbers here."
+        yield ""
+    elif run.missing:
         yield f"**A part of the grid**: {run.missing} of its cases were not measured. `{run.command}` measures all."
         yield ""
-    yield f"Written by `{run.command}` on {' and '.join(run.dates) or 'no day'}."
+    if run.outcomes:
+        yield f"Written by `{run.command}` on {' and '.join(run.dates)}."
     yield _METHOD + ("" if run.on_gpu else _CPU_METHOD).rstrip()
     memory, system = f"{machine['memory_gb']} GB", machine["system"]
     where = f"{machine['processor']}, {machine['cores']} cores, {memory}, {system}, Python {machine['python']}"

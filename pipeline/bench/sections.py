@@ -75,6 +75,8 @@ def ratios(run: Run) -> Iterator[str]:
 
 def losses(run: Run) -> Iterator[str]:
     """Every case in which somebody else is faster."""
+    if not run.outcomes:
+        return
     yield "## Where seqport is not the fastest"
     yield ""
     found = [(outcome, faster(outcome)) for outcome in run.outcomes]
@@ -145,6 +147,8 @@ def failures(run: Run) -> Iterator[str]:
 
 def numbers(run: Run) -> Iterator[str]:
     """A table a grid."""
+    if not of_kind(run, "batch"):
+        return
     yield "## All numbers"
     yield ""
     yield "Milliseconds a batch. **Bold** is the fastest; *valid* is the share of valid steps; *wrong* is not timed."

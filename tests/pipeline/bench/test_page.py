@@ -104,3 +104,10 @@ def test_the_gpu_page_says_so_and_leaves_the_quick_form_out(run, outcome):
     text, drawn = page(replace(run, outcomes=[on_gpu], on_gpu=True, command="make gpu"))
     assert text.startswith("# Speed, side by side on a GPU") and "Checks for regressions" not in text
     assert "| LSTM, unidirectional, 100% valid | 3.00 (3–3) | 2.00 (2–2) | – |" in text and not drawn
+
+
+def test_a_page_without_numbers_says_so(run):
+    text, drawn = page(replace(run, outcomes=[], missing=231, dates=[]))
+    assert text.startswith("# Speed, side by side\n\n**Not measured yet**: `make bench` writes the numbers here.\n")
+    assert "Where seqport is not the fastest" not in text and "All numbers" not in text and not drawn
+    assert "| `run_overhead_us` |" in text
