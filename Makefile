@@ -30,9 +30,6 @@ test-large: $(INSTALLED) ## export a model with 2.2 GB of weights (10 GB of memo
 test-memory: $(INSTALLED) ## measure resident memory over 10,000 runs of random shapes (a few minutes)
 	SEQPORT_RUNS=10000 $(BIN)/pytest -n 0 -s tests/runtime/test_memory.py
 
-gpu: $(INSTALLED) ## run the tests that need a GPU; where there is none they say why
-	$(BIN)/pytest -n 0 -m gpu -rs
-
 # `make test` tries a few and always the same; EXAMPLES=3 tries three times as many again.
 EXAMPLES ?= 1
 test-properties: $(INSTALLED) ## try many random architectures, shapes, masks and states (half an hour; EXAMPLES=3: longer)
@@ -51,7 +48,7 @@ bench-zoo: $(INSTALLED) ## time the zoo's artifacts on real batches, and how lon
 
 # Both say why they did nothing where no GPU is, and end well.
 gpu: $(INSTALLED) ## the tests and the half of the benchmark that need a GPU; writes docs/benchmarks-gpu.md
-	$(BIN)/pytest -n 0 -rs -m "gpu or cuda"
+	$(BIN)/pytest -n 0 -rs -m gpu
 	$(BIN)/seqport bench gpu --page docs/benchmarks-gpu.md $(FRESH)
 
 coverage: $(INSTALLED) ## measure seqport beside other exporters on the models of the tests; writes docs/coverage.md
