@@ -34,7 +34,6 @@ TARGETS = (
     "lint",
     "clean",
     "help",
-    "gpu",
 )
 
 
