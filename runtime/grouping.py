@@ -1,0 +1,128 @@
+"""Cuts rows that stand in order of length into batches of the least expected time.
+
+A batch of many rows saves the fixed cost of a run and of its steps; a batch of like rows saves
+padding. What is best depends on the machine, the model and the lengths, so it is a search over all
+cuts (dynamic programming), by the cost that `RunCost` has learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from seqport.runtime.cost import RunCost, doublings
+
+# The search may take this share of the time that the rows are expected to take ...
+_SHARE = 0.03
+# ... and takes about so many seconds for each place where it may cut.
+_SECONDS_A_PLACE = 4e-6
+# Few places cost nothing that counts, and more of them find nothing better.
+_FEWEST, _MOST = 8, 512
+# A batch is made of at least so many pieces between places, or the places are too coarse to choose from.
+_PIECES = 4
+
+
+def cuts(steps: np.ndarray, most: np.ndarray, cost: RunCost) -> list[slice]:
+    """The batches of some rows, the longest first.
+
+    Args:
+        steps: of each row, ascending.
+        most: rows that a batch may have whose longest row is that one, at least 1; never ascending.
+        cost: of a run.
+
+    Returns:
+        Consecutive parts of the rows, which together are all of them.
+    """
+    total = len(steps)
+    if steps[0] == steps[-1] and total <= most[-1]:
+        return [slice(0, total)]
+    sums = np.concatenate([[0], np.cumsum(steps)])
+    whole = min(total, int(most[-1]))
+    expected = float(cost.seconds(whole, int(steps[-1]), int(sums[-1]) * whole / total)) * total / whole
+    affordable = min(max(int(_SHARE * expected / _SECONDS_A_PLACE), _FEWEST), _MOST)
+    if total > affordable and affordable * int(most[-1]) < total * _PIECES:
+        return _even(total, most)
+    places = np.arange(total + 1)
+    if total > affordable:
+        places = np.linspace(0, total, affordable + 1).astype(np.int64)
+    return _cheapest(places, steps, sums, most, cost)
+
+
+def samples(steps: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Rows whose batches tell most about the cost: a few short ones, some of all lengths, some of one length.
+
+    Args:
+        steps: of each row, ascending.
+        most: rows that a batch may have.
+
+    Yields:
+        Indices of rows; no row comes twice.
+    """
+    total = len(steps)
+    free = np.ones(total, bool)
+    middle = total // 2
+    for wanted in (
+        np.arange(4),
+        np.linspace(0, total - 1, 16).astype(np.int64),
+        np.arange(middle - 12, middle + 12),
+        np.arange(total - 4, total),
+    ):
+        some = wanted[free[wanted]][-most:]
+        free[some] = False
+        yield some
+
+
+def _even(total: int, most: np.ndarray) -> list[slice]:
+    """Batches as large as they may be: where there are so many rows, neighbours are alike anyway."""
+    parts: list[slice] = []
+    stop = total
+    while stop:
+        start = max(0, stop - int(most[stop - 1]))
+        parts.append(slice(start, stop))
+        stop = start
+    return parts
+
+
+def _cheapest(places: np.ndarray, steps: np.ndarray, sums: np.ndarray, most: np.ndarray, cost: RunCost) -> list[slice]:
+    """The cuts at some places whose batches take the least time together."""
+    last = len(places) - 1
+    ends = places[1:]
+    # The earliest place that a batch may begin at; the one just before where not even that is allowed.
+    first = np.minimum(np.searchsorted(places, ends - most[ends - 1]), np.arange(last))
+    width = int((np.arange(1, last + 1) - first).max())
+    # [end, candidate]: the place that a batch begins at, the nearest last.
+    begin = np.arange(1, last + 1)[:, None] + np.arange(-width, 0)
+    price = _prices(places, begin, steps, sums, cost)
+    price[begin < first[:, None]] = np.inf
+    best = np.full(width + last + 1, np.inf)  # [width + place]: the least time of all rows before it
+    best[width] = 0.0
+    chosen = np.empty(last, np.int64)
+    for end in range(last):
+        totals = best[end + 1 : end + 1 + width] + price[end]
+        chosen[end] = found = totals.argmin()
+        best[width + end + 1] = totals[found]
+    parts: list[slice] = []
+    place = last
+    while place:
+        before = int(begin[place - 1, chosen[place - 1]])
+        parts += _allowed(int(places[before]), int(places[place]), most)
+        place = before
+    return parts
+
+
+def _prices(places: np.ndarray, begin: np.ndarray, steps: np.ndarray, sums: np.ndarray, cost: RunCost) -> np.ndarray:
+    """[end, candidate]: the time of the batch between two places."""
+    start = places[np.maximum(begin, 0)]
+    end = places[1:, None]
+    rows = end - start
+    fixed, per_step, per_row, padded, valid = cost.coefficients()
+    longest = steps[end - 1]
+    linear = fixed + per_step * longest + (per_row + padded * longest) * rows + valid * (sums[end] - sums[start])
+    by_rows = cost.factors()[doublings(np.arange(1, rows.max() + 1))]
+    return linear * by_rows[rows - 1]
+
+
+def _allowed(start: int, stop: int, most: np.ndarray) -> list[slice]:
+    """One batch; or several, where two neighbouring places are farther apart than a batch may be."""
+    return [slice(start + part.start, start + part.stop) for part in _even(stop - start, most[start:stop])]
