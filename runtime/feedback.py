@@ -10,7 +10,7 @@ import numpy as np
 
 from seqport.runtime.artifact import Description, SequenceInfo, TensorInfo
 from seqport.runtime.convert import as_array, numpy_dtype
-from seqport.runtime.errors import ArtifactError, EmptyBatchError, InputNameError, InputRankError
+from seqport.runtime.errors import ArtifactError, EmptyBatchError, InputNameError, InputRankError, InputSizeError
 from seqport.runtime.packing import batch_axis_of
 
 
@@ -56,13 +56,31 @@ class Feedback:
                 "and final states as inputs and outputs"
             )
         sequence = description.sequences[0]
+        fed = inputs[next(iter(sequence.inputs))]
         lengths = inputs[sequence.lengths] if sequence.lengths else None
-        return cls(
-            inputs[next(iter(sequence.inputs))], answers[0], states, sequence, batch_axis_of(description), lengths
-        )
+        found = cls(fed, answers[0], states, sequence, batch_axis_of(description), lengths)
+        if not found.tokens and fed.axes[2:] != answers[0].axes[2:]:
+            raise ArtifactError(
+                f"the answers {answers[0].name!r} [{', '.join(map(str, answers[0].axes))}] cannot go back in as "
+                f"{fed.name!r} [{', '.join(map(str, fed.axes))}]: generating needs as many features as it gives"
+            )
+        return found
 
-    def start(self, first: Any) -> np.ndarray:
-        """The first step's values, [batch] tokens or [batch, input_dim] features."""
+    @property
+    def tokens(self) -> bool:
+        """Whether tokens go back in, and not features."""
+        dtype = numpy_dtype(self.input.dtype)
+        return len(self.input.axes) == 2 and dtype is not None and dtype.kind in "iu"
+
+    def start(self, first: Any, rows: int | None) -> np.ndarray:
+        """The first step's values, [batch] tokens or [batch, input_dim] features.
+
+        Args:
+            first: they, or one token for every row.
+            rows: how many rows the states have; None where none were given.
+        """
+        if isinstance(first, int | np.integer):
+            first = [int(first)] * (rows or 1)
         values = first if isinstance(first, np.ndarray) else as_array("first", first, numpy_dtype(self.input.dtype))
         if values.ndim != len(self.input.axes) - 1:
             raise InputRankError(
@@ -73,14 +91,53 @@ class Feedback:
             raise EmptyBatchError("first is empty, so there is no row to generate")
         return values
 
-    def initial(self, given: Mapping[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-        """The states to start from; zeros for those that are not given."""
+    def given(self, states: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The states to start from, by input name.
+
+        Args:
+            states: by input name (h_0), of which some may be absent; or what another network answered, by
+                output name (h_T), whose other outputs are ignored.
+        """
+        outputs = {output: info for info, output in self.states}
         names = [info.name for info, _ in self.states]
-        unknown = [name for name in given if name not in names]
+        if any(name in outputs for name in states if name not in names):
+            lacking = [output for output in outputs if output not in states]
+            if lacking:
+                raise ArtifactError(
+                    f"the model's states are {list(outputs)}, and the encoder gives {list(states)}: "
+                    "export both with their final states as outputs"
+                )
+            states = {info.name: states[output] for output, info in outputs.items()}
+        unknown = [name for name in states if name not in names]
         if unknown:
             raise InputNameError(f"states {unknown} came, expected some of {names}")
-        zeros = {info.name: self._zeros(info, batch_size) for info, _ in self.states if info.name not in given}
-        return {**given, **zeros}
+        checked = {}
+        for info, _ in self.states:
+            if info.name not in states:
+                continue
+            value = states[info.name]
+            array = value if isinstance(value, np.ndarray) else as_array(info.name, value, numpy_dtype(info.dtype))
+            if array.ndim != len(info.axes):
+                raise InputRankError(
+                    f"state {info.name!r} has the shape {list(array.shape)}, expected "
+                    f"[{', '.join(map(str, info.axes))}]"
+                )
+            checked[info.name] = array
+        return checked
+
+    def rows(self, states: Mapping[str, np.ndarray]) -> int | None:
+        """How many rows some states have; None where there are none."""
+        return next((states[name].shape[axis] for name, axis in self._axes() if name in states), None)
+
+    def initial(self, states: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+        """All states; zeros for those that are not given."""
+        for name, axis in self._axes():
+            if name in states and states[name].shape[axis] != rows:
+                raise InputSizeError(
+                    f"state {name!r} has the shape {list(states[name].shape)}, with {states[name].shape[axis]} rows "
+                    f"on axis {axis}, and first has {rows}: give as many"
+                )
+        return {info.name: states.get(info.name, self._zeros(info, rows)) for info, _ in self.states}
 
     def _zeros(self, info: TensorInfo, batch_size: int) -> np.ndarray:
         shape = [batch_size if axis == self.batch_axis else axis for axis in info.axes]
@@ -100,7 +157,13 @@ class Feedback:
         axis = self.sequence.outputs.get(self.output.name)
         return values if axis is None else values.take(-1, axis)
 
-    def keep(self, carried: Mapping[str, np.ndarray], going: np.ndarray) -> dict[str, np.ndarray]:
-        """The states of the rows that go on."""
-        axes = {info.name: info.axes.index(self.batch_axis) for info, _ in self.states}
-        return {name: value.compress(going, axes[name]) for name, value in carried.items()}
+    def take(self, states: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The states of some rows, by number."""
+        return {name: states[name].take(rows, axis) for name, axis in self._axes()}
+
+    def join(self, states: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The states of some rows and then of others."""
+        return {name: np.concatenate([states[name], others[name]], axis) for name, axis in self._axes()}
+
+    def _axes(self) -> list[tuple[str, int]]:
+        return [(info.name, info.axes.index(self.batch_axis)) for info, _ in self.states]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from seqport.runtime.artifact import Description, SequenceInfo, TensorInfo
+from seqport.runtime.convert import numpy_dtype
 from seqport.runtime.errors import ArtifactError, InputNameError
 
 
@@ -97,31 +99,78 @@ class Slot:
             raise InputNameError(f"input {self.info.name!r} missing: its shape is dynamic, so no zeros stand in for it")
         return np.zeros(sizes, self.info.dtype)
 
-    def unpadded_sizes(self, row: np.ndarray) -> tuple[int, ...]:
-        """The sizes that rows of one batch must share."""
-        padded = self.sequence is not None and self.sequence.padded
-        return tuple(size for axis, size in enumerate(row.shape) if not (padded and axis == self.row_steps))
+    @property
+    def padded(self) -> bool:
+        """Whether rows of different lengths may share a batch of it."""
+        return self.sequence is not None and self.sequence.padded
 
-    def pack(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """The batch of some rows, a sequence padded to the longest of them, or to its fixed size."""
+    @property
+    def unpadded(self) -> tuple[int, ...]:
+        """The positions of the dynamic axes that rows of one batch must share the size of."""
+        return tuple(
+            place
+            for place, axis in enumerate(self.row_axes)
+            if isinstance(axis, str) and not (self.padded and place == self.row_steps)
+        )
+
+    def pack(self, rows: Sequence[np.ndarray], longest: int) -> np.ndarray:
+        """The batch of some rows, a sequence padded to `longest` steps, or to its fixed size."""
         if self.sequence is None:
             return np.stack(rows, axis=self.batch)
         shape = list(rows[0].shape)
-        shape[self.row_steps] = self.limit or max(row.shape[self.row_steps] for row in rows)
+        shape[self.row_steps] = self.limit or longest
         shape.insert(self.batch, len(rows))
-        batch = np.full(shape, self.sequence.padding_value, rows[0].dtype)
-        for place, row in enumerate(rows):
-            batch[self._part(place, row.shape[self.row_steps])] = row
+        padding, dtype = self.sequence.padding_value, rows[0].dtype
+        batch = np.full(shape, padding, dtype) if padding else np.zeros(shape, dtype)
+        # A view with the batch first: assigning to its rows is cheaper than indexing the batch.
+        places = np.moveaxis(batch, self.batch, 0)
+        if self.row_steps == 0:
+            for place, row in zip(places, rows, strict=True):
+                place[: len(row)] = row
+        else:
+            for place, row in zip(places, rows, strict=True):
+                place[self._trimmed(row.shape[self.row_steps])] = row
         return batch
 
-    def cut(self, batch: np.ndarray, place: int, lengths: Mapping[str, int]) -> np.ndarray:
-        """One row of a batch, trimmed. A copy: a view would keep the whole batch in memory."""
-        steps = lengths[axis_name(self.sequence)] if self.sequence and self.sequence.padded else None
-        return batch[self._part(place, steps)].copy()
+    def cut(self, batch: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        """The rows of a batch, trimmed. Copies: a view would keep the whole batch in memory."""
+        rows = np.moveaxis(batch, self.batch, 0)
+        if not self.padded:
+            return [row.copy() for row in rows]
+        if self.row_steps == 0:
+            return [row[:steps].copy() for row, steps in zip(rows, lengths, strict=True)]
+        return [row[self._trimmed(steps)].copy() for row, steps in zip(rows, lengths, strict=True)]
 
-    def _part(self, place: int, steps: int | None) -> tuple[Any, ...]:
-        index: list[Any] = [slice(None)] * len(self.info.axes)
-        if self.sequence:
-            index[self.steps] = slice(steps)
-        index[self.batch] = place
-        return tuple(index)
+    def _trimmed(self, steps: int) -> tuple[slice, ...]:
+        return (*[slice(None)] * self.row_steps, slice(steps))
+
+
+class Footprint:
+    """The bytes of one row of a padded batch, in and out, as the signature tells them.
+
+    An axis of the outputs that no input has is taken for the longest sequence.
+    """
+
+    def __init__(self, slots: Iterable[Slot]) -> None:
+        self._terms: dict[tuple[str, ...], int] = {}  # dynamic axes → bytes, to be multiplied by their sizes
+        for slot in slots:
+            dtype = numpy_dtype(slot.info.dtype)
+            axes = [axis for place, axis in enumerate(slot.info.axes) if place != slot.batch]
+            size = (dtype.itemsize if dtype else 8) * math.prod(axis for axis in axes if isinstance(axis, int))
+            names = tuple(axis for axis in axes if isinstance(axis, str))
+            self._terms[names] = self._terms.get(names, 0) + size
+
+    def linear(self, axis: str) -> tuple[int, int] | None:
+        """Bytes that do not depend on an axis, and bytes for each of its steps; None where others count too."""
+        if not self._terms.keys() <= {(), (axis,)}:
+            return None
+        return self._terms.get((), 0), self._terms.get((axis,), 0)
+
+    def __call__(self, sizes: Mapping[str, Any], longest: Any) -> Any:
+        """Bytes, for axes of these sizes; arrays of sizes give an array."""
+        total: Any = 0
+        for names, size in self._terms.items():
+            for name in names:
+                size = size * sizes.get(name, longest)
+            total = total + size
+        return total

@@ -1,131 +1,244 @@
-"""Answers sequences of any lengths: checks them, groups them into batches, and keeps their order."""
+"""Answers sequences of any lengths: reads them ahead, groups them into batches, and keeps their order."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from seqport.runtime.artifact import Description
-from seqport.runtime.convert import numpy_dtype
-from seqport.runtime.errors import InputError, InputNameError, InputSizeError, LengthsError
-from seqport.runtime.packing import Slot, axis_name, batch_axis_of
-from seqport.runtime.validate import Checker, InputRule
+from seqport.runtime.cost import RunCost
+from seqport.runtime.errors import InputError, InputSizeError
+from seqport.runtime.grouping import cuts, samples
+from seqport.runtime.options import MEMORY, Answer, Options, Run
+from seqport.runtime.packing import Footprint, Slot, axis_name, batch_axis_of
+from seqport.runtime.rows import RowReader, Rows, of_item
 
-Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+# From so many rows on, some runs for the sake of learning what runs cost are worth what they take.
+_WORTH_SAMPLES = 64
 
 
-@dataclass(frozen=True)
-class _Row:
-    arrays: dict[str, np.ndarray]  # without the batch axis
-    lengths: dict[str, int]  # sequence axis: steps
+@dataclass
+class _Window:
+    """Items that were read ahead; `answers` has one place for each, None until it is answered."""
+
+    start: int
+    rows: Rows
+    answers: list[Any]  # Answer or InputError
+    ended: bool = False
+    failure: Exception | None = None  # what stopped the reading
 
 
 class RaggedBatches:
-    """How the rows of one model share batches, worked out once.
+    """How the rows of one model share batches. Safe to use from many threads.
 
     A sequence with lengths, or one that the model masks by its data, is padded. Along any other
     dynamic axis nothing tells padding from data, so only rows of one size share a batch.
+
+    Args:
+        description: of the model.
+        clock: seconds, for the cost of runs.
 
     Raises:
         ArtifactError: a tensor has no batch axis, so rows cannot be put together.
     """
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, clock: Callable[[], float] = perf_counter) -> None:
         sequences = description.sequences
         batch_axis = batch_axis_of(description)
         axis_of = {sequence.lengths: axis_name(sequence) for sequence in sequences if sequence.lengths}
         padded = {name: (sequence, axis) for sequence in sequences for name, axis in sequence.inputs.items()}
         trimmed = {name: (sequence, axis) for sequence in sequences for name, axis in sequence.outputs.items()}
-        self._lengths = {info: axis_of[info.name] for info in description.inputs if info.name in axis_of}
+        self._lengths = [info for info in description.inputs if info.name in axis_of]
         self._inputs = {
-            info.name: Slot.of(info, batch_axis, padded) for info in description.inputs if info not in self._lengths
+            info.name: Slot.of(info, batch_axis, padded) for info in description.inputs if info.name not in axis_of
         }
         self._outputs = {info.name: Slot.of(info, batch_axis, trimmed) for info in description.outputs}
-        self._states = {state.input for state in description.states}
-        self._check = Checker(
-            [InputRule(name, numpy_dtype(slot.info.dtype), slot.row_axes) for name, slot in self._inputs.items()]
+        states = {state.input for state in description.states}
+        self._reader = RowReader(self._inputs, [info.name for info in self._lengths], states)
+        axes = self._reader.axes
+        self._length_axes = [axes.index(axis_of[info.name]) for info in self._lengths]
+        self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
+        self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
+        self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
+        self._linear = self._footprint.linear(axes[0]) if len(axes) == 1 else None
+        self._clock = clock
+        self.cost = RunCost()
+
+    def predict(self, run: Run, items: Iterable[Any], options: Options) -> list[Answer | InputError]:
+        """See `Session.predict`."""
+        return list(self.stream(run, items, options))
+
+    def stream(self, run: Run, items: Iterable[Any], options: Options) -> Iterator[Answer | InputError]:
+        """See `Session.predict_iter`."""
+        total = None
+        with suppress(TypeError):
+            total = len(items)  # type: ignore[arg-type] - a generator has none
+        listed = items if isinstance(items, list | tuple) else None
+        iterator, done, ended = iter(items), 0, False
+        while not ended:
+            if listed is not None:
+                part = listed[done : done + options.read_ahead]
+                window = self._read_at_once(part, done, options) or self._read(iter(part), done, options)
+            else:
+                window = self._read(iterator, done, options)
+            self._answer(run, window, total, options)
+            for answer in window.answers:
+                if isinstance(answer, InputError) and options.on_error == "raise":
+                    raise answer
+                yield answer
+            if window.failure:
+                raise window.failure
+            done, ended = done + len(window.answers), window.ended
+
+    def _read_at_once(self, items: Sequence[Any], start: int, options: Options) -> _Window | None:
+        """The same for a list of plain sequences, where no item is wrong and memory is enough; else None."""
+        rows = self._reader.empty()
+        if not self._linear or not items or not self._reader.add_all(rows, start, items):
+            return None
+        limit, (fixed, per_step) = options.memory_limit or MEMORY, self._linear
+        if fixed * len(items) + per_step * sum(rows.lengths[0]) > limit:
+            return None
+        return _Window(start, rows, [None] * len(items), len(items) < options.read_ahead)
+
+    def _read(self, iterator: Iterator[Any], start: int, options: Options) -> _Window:
+        """As many items as may be held, or up to the first one that is wrong."""
+        window = _Window(start, self._reader.empty(), [])
+        rows, answers, add = window.rows, window.answers, self._reader.add
+        limit, held = options.memory_limit or MEMORY, 0
+        try:
+            for index, item in enumerate(islice(iterator, options.read_ahead), start):
+                try:
+                    add(rows, index, item)
+                    size = self._row_bytes(rows)
+                    if size > limit and options.memory_limit:
+                        self._refuse_size(rows, index, size, limit)
+                except InputError as error:
+                    if options.on_error == "raise":
+                        raise
+                    answers.append(error)
+                    continue
+                answers.append(None)
+                held += size
+                if held >= limit:
+                    return window
+        except Exception as error:  # of the item, or of whatever the items come from
+            if not options.in_order:
+                raise
+            window.failure = error
+        window.ended = len(answers) < options.read_ahead
+        return window
+
+    def _row_bytes(self, rows: Rows) -> int:
+        """Of the row that was read last, alone in its batch."""
+        if self._linear:
+            return self._linear[0] + self._linear[1] * rows.lengths[0][-1]
+        sizes = {axis: lengths[-1] for axis, lengths in zip(self._reader.axes, rows.lengths, strict=True)}
+        longest = max(sizes.values(), default=1)
+        if rows.alike:
+            sizes |= zip(self._reader.unpadded, rows.alike[-1], strict=True)
+        return self._footprint(sizes, longest)
+
+    def _refuse_size(self, rows: Rows, index: int, size: int, limit: int) -> None:
+        rows.drop_last()
+        raise of_item(
+            index,
+            InputSizeError(
+                f"its inputs and outputs take {size} bytes, and memory_limit is {limit}: "
+                "raise the limit, or split the sequence"
+            ),
         )
 
-    def predict(self, run: Run, items: Iterable[Any], batch_size: int) -> list[dict[str, np.ndarray]]:
-        """See `Session.predict`."""
-        if batch_size < 1:
-            raise InputSizeError(f"batch_size is {batch_size}, expected at least 1 row a batch")
-        rows = [self._row(index, item) for index, item in enumerate(items)]
-        answers: list[dict[str, np.ndarray]] = [{}] * len(rows)
-        for indices in self._batches(rows, batch_size):
-            outputs = run(self._pack([rows[index] for index in indices]))
-            for place, index in enumerate(indices):
-                lengths = rows[index].lengths
-                answers[index] = {name: slot.cut(outputs[name], place, lengths) for name, slot in self._outputs.items()}
+    def _answer(self, run: Run, window: _Window, total: int | None, options: Options) -> None:
+        """Fill in the answers of a window, and say after each batch how many there are."""
+        done = window.start + len(window.answers) - len(window.rows.indices)
+        for batch in self._batches(window.rows, options):
+            places = [window.rows.indices[row] - window.start for row in batch]
+            for place, answer in zip(places, self._answers(run, window.rows, batch), strict=True):
+                if isinstance(answer, InputError) and options.on_error == "raise" and not options.in_order:
+                    raise answer
+                window.answers[place] = answer
+            done += len(batch)
+            if options.progress:
+                options.progress(done, total)
+
+    def _answers(self, run: Run, rows: Rows, batch: list[int]) -> list[Any]:
+        """What a batch answers; where the model refuses it, what each of its rows does alone."""
+        try:
+            return self._run(run, rows, batch)
+        except InputError as error:
+            if len(batch) == 1:
+                return [of_item(rows.indices[batch[0]], error)]
+        return [answer for row in batch for answer in self._answers(run, rows, [row])]
+
+    def _run(self, run: Run, rows: Rows, batch: list[int]) -> list[Answer]:
+        started = self._clock()
+        lengths = [[column[row] for row in batch] for column in rows.lengths]
+        longest = [max(steps) for steps in lengths]
+        feed = {
+            name: slot.pack([column[row] for row in batch], longest[axis] if axis is not None else 0)
+            for (name, slot), column, axis in zip(self._inputs.items(), rows.columns, self._input_axes, strict=True)
+        }
+        for info, axis in zip(self._lengths, self._length_axes, strict=True):
+            # [batch], or [batch, 1] where the model takes it so
+            feed[info.name] = np.array(lengths[axis], info.dtype).reshape(-1, *[1] * (len(info.axes) - 1))
+        outputs = run(feed)
+        columns = [
+            slot.cut(outputs[name], lengths[axis] if axis is not None else ())
+            for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True)
+        ]
+        names = list(self._outputs)
+        answers = [dict(zip(names, values, strict=False)) for values in zip(*columns, strict=True)]
+        # A model without sequences takes one step a row.
+        steps, valid = (sum(longest), sum(map(sum, lengths))) if lengths else (1, len(batch))
+        self.cost.observe(len(batch), steps, valid, self._clock() - started)
         return answers
 
-    def _row(self, index: int, item: Any) -> _Row:
-        """One checked item; what is wrong with it is said with its index."""
-        try:
-            given = dict(item) if isinstance(item, Mapping) else {self._only_input(): item}
-            for info in self._lengths:
-                if info.name in given:
-                    raise InputNameError(
-                        f"input {info.name!r} came: leave it out, predict takes lengths from the arrays"
-                    )
-            for name in self._states & self._inputs.keys() - given.keys():
-                given[name] = self._inputs[name].zero_row()
-            for name, value in given.items():
-                if name in self._inputs and _steps(self._inputs[name], value) == 0:
-                    raise LengthsError(f"sequence {name!r} has 0 steps, expected at least 1: leave it out")
-            arrays = self._check(given)
-            return _Row(arrays, self._lengths_of(arrays))
-        except InputError as error:
-            raise type(error)(f"item {index}: {error}") from error
+    def _batches(self, rows: Rows, options: Options) -> Iterator[list[int]]:
+        """The rows of each batch: alike in what cannot be padded, cut where that is cheapest."""
+        if not rows.alike:
+            if rows.indices:
+                yield from self._cut(rows, np.arange(len(rows.indices)), {}, options)
+            return
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, sizes in enumerate(rows.alike):
+            groups[sizes].append(row)
+        for sizes, group in groups.items():
+            yield from self._cut(rows, np.array(group), dict(zip(self._reader.unpadded, sizes, strict=True)), options)
 
-    def _only_input(self) -> str:
-        names = [name for name in self._inputs if name not in self._states]
-        if len(names) != 1:
-            raise InputNameError(f"a bare value came, and the model has the inputs {names}: give a dict of them")
-        return names[0]
-
-    def _lengths_of(self, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-        lengths: dict[str, int] = {}
-        for name, slot in self._inputs.items():
-            if slot.sequence is None:
-                continue
-            steps = arrays[name].shape[slot.row_steps]
-            if slot.limit is not None and steps > slot.limit:
-                raise InputSizeError(
-                    f"sequence {name!r} has {steps} steps, expected at most {slot.limit}: the file fixes that axis"
-                )
-            lengths[axis_name(slot.sequence)] = steps
-        return lengths
-
-    def _batches(self, rows: list[_Row], batch_size: int) -> Iterator[list[int]]:
-        """The rows of each batch: alike in what cannot be padded, near in length."""
-        alike: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            sizes = tuple(slot.unpadded_sizes(row.arrays[name]) for name, slot in self._inputs.items())
-            alike[sizes].append(index)
-        for indices in alike.values():
-            indices.sort(key=lambda index: tuple(rows[index].lengths.values()))
-            for start in range(0, len(indices), batch_size):
-                yield indices[start : start + batch_size]
-
-    def _pack(self, rows: list[_Row]) -> dict[str, np.ndarray]:
-        feed = {name: slot.pack([row.arrays[name] for row in rows]) for name, slot in self._inputs.items()}
-        for info, axis in self._lengths.items():
-            # [batch], or [batch, 1] where the model takes it so
-            steps = np.array([row.lengths[axis] for row in rows], info.dtype)
-            feed[info.name] = steps.reshape(-1, *[1] * (len(info.axes) - 1))
-        return feed
+    def _cut(self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options) -> Iterator[list[int]]:
+        """The batches of rows that may share one. Learns the cost first, where that is worth it."""
+        # [sequence axis, row]
+        lengths = np.array(rows.lengths)[:, group] if rows.lengths else np.ones((1, len(group)), np.int64)
+        order = lengths.sum(0).argsort(kind="stable")
+        group = group[order]
+        # What a batch that ends here is padded to: along a second axis any row before may be the longest.
+        padded = np.maximum.accumulate(lengths[:, order], axis=1)
+        footprint = self._footprint(dict(zip(self._reader.axes, padded, strict=False)) | sizes, padded.max(0))
+        limit = options.memory_limit or MEMORY
+        most = np.minimum(limit // footprint + np.zeros_like(group), options.batch_size)
+        np.maximum(most, 1, out=most)
+        steps = padded.sum(0)
+        if not self.cost.known and len(group) >= _WORTH_SAMPLES and steps[0] < steps[-1]:
+            left = np.ones(len(group), bool)
+            for some in samples(steps, int(most[-1])):
+                left[some] = False
+                yield group[some].tolist()
+            group, steps, most = group[left], steps[left], most[left]
+        left = len(group)
+        while left:
+            # Only as far as experience reaches; what these runs teach is there for the next ones.
+            for part in cuts(steps[:left], most[:left], self.cost)[: self.cost.runs + 2]:
+                yield group[part].tolist()
+                left = part.start
 
 
-def _steps(slot: Slot, value: Any) -> int | None:
-    """The steps of a value that is not checked yet; None where it has none to count."""
-    if slot.sequence is None:
-        return None
-    if isinstance(value, list | tuple):
-        return len(value) if slot.row_steps == 0 else None
-    shape = getattr(value, "shape", ())
-    return shape[slot.row_steps] if slot.row_steps < len(shape) else None
+def _axis_of(slot: Slot, axes: list[str]) -> int | None:
+    """Which of the sequence axes a tensor has; None where it has none."""
+    return axes.index(axis_name(slot.sequence)) if slot.sequence else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
+from seqport.runtime.asynchronous import AsyncCalls
 from seqport.runtime.binding import Binding, Outputs, run_into
 from seqport.runtime.errors import ArtifactError, InputError, refused_value
 from seqport.runtime.external import require_data_files
@@ -17,7 +18,6 @@ from seqport.runtime.loaded import Loaded
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
-from seqport.runtime.ragged import RaggedBatches
 from seqport.runtime.readiness import check_ready
 from seqport.runtime.streams import Stream, Streams
 from seqport.runtime.threads import Threads
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from seqport.runtime.stream_model import StreamModel
 
 
-class Session:
+class Session(AsyncCalls):
     """An ONNX artifact, ready to run. Safe to call from many threads.
 
     Args:
@@ -95,7 +95,6 @@ class Session:
             self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
         self._output_names = [output.name for output in opened.session.get_outputs()]
         self._outputs = Outputs(self.signature.outputs)
-        self._ragged: RaggedBatches | None = None
 
     @property
     def packing_note(self) -> str:
@@ -179,27 +178,6 @@ class Session:
             return dict(zip(self._output_names, map(np.asarray, values), strict=True))
 
         return check_ready(self.run, reference, self.signature, inputs)
-
-    def predict(self, items: Iterable[Any], *, batch_size: int = 64) -> list[dict[str, np.ndarray]]:
-        """Run sequences of any lengths: they are padded, batched by length, and trimmed again.
-
-        Args:
-            items: one a row of the batch. A dict of input names to arrays without the batch axis (a
-                sequence is [steps, ...]), or the bare array where the model has one sequence input.
-                The lengths are taken from the arrays. An initial state may be left out: it is zero.
-            batch_size: at most so many rows in one run.
-
-        Returns:
-            One dict of outputs an item, in the items' order, without the batch axis, each sequence
-            output trimmed to its item's length. A dict even where there is one output, as from `run`.
-
-        Raises:
-            NoMetadataError: nothing in the file says what a sequence is.
-            InputError: an item does not fit; the message begins with its index.
-        """
-        if self._ragged is None:
-            self._ragged = RaggedBatches(self.description)
-        return self._ragged.predict(self.run, items, batch_size)
 
     def stream(self) -> Stream:
         """Open a sequence that comes chunk by chunk.

@@ -42,7 +42,7 @@ def _in_one_run(session: Session, first: int, tokens: np.ndarray, states: dict[s
 
 
 def test_tokens_are_what_one_run_over_them_gives(session) -> None:
-    rows = generate.one_to_many(session, FIRST, max_steps=STEPS)
+    rows = session.generate(FIRST, max_steps=STEPS)
     assert [(row.shape, row.dtype) for row in rows] == [((STEPS,), np.int64)] * 4
     for first, row in zip(FIRST, rows, strict=True):
         np.testing.assert_array_equal(row, _in_one_run(session, first, row, _zeros(session, 1)))
@@ -52,13 +52,13 @@ def test_tokens_are_what_one_run_over_them_gives(session) -> None:
 def test_state_matters_here(session) -> None:
     """The check above would pass without state if the state never changed a token."""
     forgetful = lambda inputs: session.run({**inputs, **_zeros(session, len(inputs["ids"]))})  # noqa: E731
-    rows = generate.one_to_many(session, FIRST, max_steps=STEPS)
+    rows = session.generate(FIRST, max_steps=STEPS)
     without = generate.greedy(forgetful, session.description, FIRST, max_steps=STEPS)
     assert any((a != b).any() for a, b in zip(rows, without, strict=True))
 
 
 def test_a_stopped_row_ends_there_and_leaves_the_batch(session) -> None:
-    free = generate.one_to_many(session, FIRST, max_steps=STEPS)
+    free = session.generate(FIRST, max_steps=STEPS)
     stop = int(free[0][3])
     sizes: list[int] = []
     step = lambda inputs: sizes.append(len(inputs["lengths"])) or session.run(inputs)  # noqa: E731
@@ -72,7 +72,7 @@ def test_a_stopped_row_ends_there_and_leaves_the_batch(session) -> None:
 
 
 def test_all_rows_stopped_at_once(session) -> None:
-    stop = int(generate.one_to_many(session, [1], max_steps=1)[0][0])
+    stop = int(session.generate([1], max_steps=1)[0][0])
     calls: list[int] = []
     step = lambda inputs: calls.append(1) or session.run(inputs)  # noqa: E731
     rows = generate.greedy(step, session.description, [1, 1], max_steps=STEPS, stop=stop)
@@ -81,17 +81,17 @@ def test_all_rows_stopped_at_once(session) -> None:
 
 
 def test_rows_do_not_depend_on_each_other(session) -> None:
-    together = generate.one_to_many(session, FIRST, max_steps=STEPS)
+    together = session.generate(FIRST, max_steps=STEPS)
     for first, row in zip(FIRST, together, strict=True):
-        np.testing.assert_array_equal(generate.one_to_many(session, [first], max_steps=STEPS)[0], row)
+        np.testing.assert_array_equal(session.generate([first], max_steps=STEPS)[0], row)
 
 
 def test_given_states_are_the_start(session) -> None:
     random = np.random.default_rng(0)
     states = {name: random.normal(size=zero.shape).astype(np.float32) for name, zero in _zeros(session, 1).items()}
-    row = generate.one_to_many(session, [1], states=states, max_steps=STEPS)[0]
+    row = session.generate([1], states=states, max_steps=STEPS)[0]
     np.testing.assert_array_equal(row, _in_one_run(session, 1, row, states))
-    assert (row != generate.one_to_many(session, [1], max_steps=STEPS)[0]).any()
+    assert (row != session.generate([1], max_steps=STEPS)[0]).any()
 
 
 def test_another_runtime_gives_the_same_tokens(artifact) -> None:
@@ -105,7 +105,7 @@ def test_another_runtime_gives_the_same_tokens(artifact) -> None:
         h_t = np.tanh(x_t @ w["W"][0].T + inputs["h_0"][0] @ w["R"][0].T)
         return {"output": (h_t @ w["W_oh"])[:, None], "h_T": h_t[None]}
 
-    ours = generate.one_to_many(Session(path, "cpu"), FIRST, max_steps=STEPS)
+    ours = Session(path, "cpu").generate(FIRST, max_steps=STEPS)
     for row, expected in zip(generate.greedy(step, read_description(path), FIRST, max_steps=STEPS), ours, strict=True):
         np.testing.assert_array_equal(row, expected)
 
@@ -114,7 +114,7 @@ def test_another_runtime_gives_the_same_tokens(artifact) -> None:
 def test_features_go_back_in(artifact, cell) -> None:
     session = Session(artifact(cell, out_dim=3, states=True), "cpu")
     first = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-    rows = generate.one_to_many(session, first, max_steps=5)
+    rows = session.generate(first, max_steps=5)
     for start, row in zip(first, rows, strict=True):
         assert (row.shape, row.dtype) == ((5, 3), np.float32)
         x = np.concatenate([start[None], row[:-1]])[None]
@@ -127,8 +127,8 @@ def test_the_encoders_state_starts_the_decoder(artifact, cell) -> None:
     encoder = Session(artifact(cell, vocab_size=7, head=False, seed=1), "cpu")
     decoder = Session(artifact(cell, vocab_size=5, states=True), "cpu")
     source = {"ids": np.array([[6, 2, 3], [5, 0, 0], [1, 4, 0]]), "lengths": np.array([3, 1, 2])}
-    rows = generate.encoder_decoder(encoder, decoder, source, 4, max_steps=STEPS)
-    same = generate.encoder_decoder(encoder, decoder, source, [4, 4, 4], max_steps=STEPS)
+    rows = decoder.generate(4, encoder=encoder, inputs=source, max_steps=STEPS)
+    same = decoder.generate([4, 4, 4], states=encoder.run(source), max_steps=STEPS)
     for n, row in enumerate(rows):
         steps = source["lengths"][n]
         final = encoder.run({"ids": source["ids"][n : n + 1, :steps], "lengths": source["lengths"][n : n + 1]})
@@ -138,11 +138,99 @@ def test_the_encoders_state_starts_the_decoder(artifact, cell) -> None:
     assert len({tuple(row) for row in rows}) > 1, "the source must matter"
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_source_may_be_ragged(artifact, cell) -> None:
+    """As a list for `predict`, in place of a padded batch."""
+    encoder = Session(artifact(cell, vocab_size=7, seed=1), "cpu")
+    decoder = Session(artifact(cell, vocab_size=5, states=True), "cpu")
+    items = [[6, 2, 3], [5], [1, 4]]
+    padded = {"ids": [[6, 2, 3], [5, 0, 0], [1, 4, 0]], "lengths": [3, 1, 2]}
+    ragged = decoder.generate(4, encoder=encoder, inputs=items, max_steps=STEPS)
+    for row, expected in zip(ragged, decoder.generate(4, states=encoder.run(padded), max_steps=STEPS), strict=True):
+        np.testing.assert_array_equal(row, expected)
+    with pytest.raises(EmptyBatchError, match="inputs is empty"):
+        decoder.generate(4, encoder=encoder, inputs=[], max_steps=1)
+
+
+def test_several_tokens_may_end_a_row(session) -> None:
+    free = session.generate(FIRST, max_steps=STEPS)
+    stops = [int(free[0][3]), int(free[1][2])]
+    for form in (stops, tuple(stops), set(stops), np.array(stops)):
+        for row, whole in zip(session.generate(FIRST, max_steps=STEPS, stop=form), free, strict=True):
+            ends = np.flatnonzero(np.isin(whole, stops))
+            np.testing.assert_array_equal(row, whole[: ends[0] if len(ends) else STEPS])
+
+
+def test_a_callable_may_end_a_row(session) -> None:
+    free = session.generate(FIRST, max_steps=STEPS)
+    asked: list[tuple[int, int]] = []
+
+    def until(row: int, values: np.ndarray) -> bool:
+        asked.append((row, len(values)))
+        np.testing.assert_array_equal(values, free[row][: len(values)])
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 0
+        return len(values) == 2 + row
+
+    rows = session.generate(FIRST, max_steps=STEPS, until=until)
+    assert [len(row) for row in rows] == [2, 3, 4, 5]
+    for row, whole in zip(rows, free, strict=True):
+        np.testing.assert_array_equal(row, whole[: len(row)])
+    assert sorted(asked) == [(row, step) for row in range(4) for step in range(1, 3 + row)]
+
+
+def test_waiting_rows_take_the_place_of_those_that_ended(session, monkeypatch) -> None:
+    first = [1, 4, 2, 0, 3, 1, 4]
+    random = np.random.default_rng(0)
+    states = {name: random.normal(size=zero.shape).astype("f") for name, zero in _zeros(session, len(first)).items()}
+    alone = session.generate(first, states=states, max_steps=STEPS)
+    stop = int(alone[0][1])
+    whole = session.generate(first, states=states, max_steps=STEPS, stop=stop)
+    sizes: list[int] = []
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda inputs: sizes.append(len(inputs["lengths"])) or run(inputs))
+    few = session.generate(first, states=states, max_steps=STEPS, stop=stop, batch_size=3)
+    for row, expected in zip(few, whole, strict=True):
+        np.testing.assert_array_equal(row, expected)
+    assert max(sizes) == 3 and len({len(row) for row in whole}) > 1
+    # A row takes a step for each of its tokens, and one more to say that it stops.
+    assert sum(sizes) == sum(len(row) + (len(row) < STEPS) for row in whole)
+    assert sizes[:-STEPS].count(3) == len(sizes[:-STEPS]), "no place stays empty while rows wait"
+
+
+def test_long_rows(session) -> None:
+    """Longer than what is made room for at first."""
+    row = session.generate([1], max_steps=200)[0]
+    np.testing.assert_array_equal(row, _in_one_run(session, 1, row, _zeros(session, 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"encoder": "itself"}, "encoder came without inputs: give both"),
+        ({"inputs": [[1]]}, "inputs came without encoder: give both"),
+        ({"encoder": "itself", "inputs": [[1]], "states": {}}, "states and encoder both came"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1 row a step"),
+    ],
+)
+def test_arguments_that_do_not_go_together(artifact, arguments, match) -> None:
+    session = Session(artifact("gru", vocab_size=5, states=True), "cpu")
+    if "encoder" in arguments:
+        arguments = {**arguments, "encoder": session}
+    with pytest.raises(InputError, match=match):
+        session.generate([1], max_steps=2, **arguments)
+
+
+def test_features_that_cannot_go_back_in(artifact) -> None:
+    with pytest.raises(ArtifactError, match=r"'output' \[batch, seq, 5\] cannot go back in as 'x' \[batch, seq, 3\]"):
+        Session(artifact("gru", states=True), "cpu").generate([[1.0, 2.0, 3.0]], max_steps=2)
+
+
 def test_an_encoder_that_keeps_its_state_to_itself(artifact) -> None:
     encoder = Session(artifact("gru", vocab_size=7, head=False), "cpu")
     decoder = Session(artifact("lstm", vocab_size=5, states=True), "cpu")
     with pytest.raises(ArtifactError, match=r"states are \['h_T', 'c_T'\], and the encoder gives \['h_T'\]"):
-        generate.encoder_decoder(encoder, decoder, {"ids": [[1]], "lengths": [1]}, 0, max_steps=1)
+        decoder.generate(0, encoder=encoder, inputs={"ids": [[1]], "lengths": [1]}, max_steps=1)
 
 
 @pytest.mark.parametrize(
@@ -151,20 +239,29 @@ def test_an_encoder_that_keeps_its_state_to_itself(artifact) -> None:
         ({"first": []}, EmptyBatchError, "first is empty"),
         ({"first": [[1]]}, InputRankError, r"first has the shape \[1, 1\], expected 1 axes: one step of 'ids'"),
         ({"max_steps": 0}, InputError, "max_steps is 0, expected at least 1"),
+        (
+            {"states": {"h_0": np.zeros((1, 4), np.float32)}},
+            InputRankError,
+            r"'h_0' has the shape \[1, 4\], expected",
+        ),
         ({"states": {"h": 0}}, InputNameError, r"states \['h'\] came, expected some of \['h_0'\]"),
-        ({"states": {"h_0": np.zeros((1, 3, 4), np.float32)}}, InputSizeError, "axis 'batch' is 3 here and 1 in"),
+        (
+            {"states": {"h_0": np.zeros((1, 3, 4), np.float32)}},
+            InputSizeError,
+            r"state 'h_0' has the shape \[1, 3, 4\], with 3 rows on axis 1, and first has 1",
+        ),
     ],
 )
 def test_wrong_arguments(artifact, arguments, error, match) -> None:
     session = Session(artifact("gru", vocab_size=5, states=True), "cpu")
     with pytest.raises(error, match=match):
-        generate.one_to_many(session, **{"first": [1], "max_steps": 2, **arguments})
+        session.generate(**{"first": [1], "max_steps": 2, **arguments})
 
 
 def test_features_have_no_stop_token(artifact) -> None:
     session = Session(artifact("gru", out_dim=3, states=True), "cpu")
     with pytest.raises(InputError, match="stop is 1, but 'x' takes features, not tokens"):
-        generate.one_to_many(session, [[1.0, 2.0, 3.0]], max_steps=2, stop=1)
+        session.generate([[1.0, 2.0, 3.0]], max_steps=2, stop=1)
 
 
 def test_a_model_without_state(artifact) -> None:

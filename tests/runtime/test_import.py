@@ -57,10 +57,10 @@ def test_a_model_runs_with_numpy_and_onnxruntime_alone(artifact) -> None:
         BLOCK
         + """
 import numpy as np
-from seqport.runtime import Session, generate
+from seqport.runtime import Session
 session = Session(sys.argv[1])
 print(session.predict([[1, 2, 3], [4]])[0]["output"].shape)
-print(len(generate.one_to_many(session, [1, 2], max_steps=3)))
+print(len(session.generate([1, 2], max_steps=3, temperature=1.0)))
 print(*(n for n in ("torch", "tensorflow", "keras", "onnx", "seqport.models", "seqport.exporters") if n in sys.modules))
 """,
         str(artifact("gru", vocab_size=5, states=True)),

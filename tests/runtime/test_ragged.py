@@ -58,15 +58,6 @@ def test_predict_answers_as_each_row_alone(artifact, cell, directions, batch_siz
         _assert_same(answer, _alone(session, item))
 
 
-def test_batches_are_bounded_and_near_in_length(artifact, monkeypatch) -> None:
-    session = Session(artifact(), "cpu")
-    ran: list[list[int]] = []
-    run = session.run
-    monkeypatch.setattr(session, "run", lambda inputs: ran.append(inputs["lengths"].tolist()) or run(inputs))
-    session.predict(_sequences(), batch_size=3)
-    assert ran == [[1, 1, 2], [3, 4, 5], [7, 7]]
-
-
 def test_every_form_of_items(artifact) -> None:
     session = Session(artifact(), "cpu")
     items = _sequences([2, 3])

@@ -1,0 +1,113 @@
+"""The calls of a session from asyncio, each in a thread of its own: the loop goes on meanwhile.
+
+ONNX Runtime releases Python's lock while it computes. What is not computing (checks, packing) takes
+turns with the loop every few milliseconds, as threads do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, Unpack, overload
+
+import numpy as np
+
+from seqport.runtime.calls import Calls
+from seqport.runtime.errors import InputError
+from seqport.runtime.generate import Encoder
+from seqport.runtime.generation import BATCH_SIZE as GENERATED_AT_ONCE
+from seqport.runtime.generation import Ending, Until
+from seqport.runtime.options import BATCH_SIZE, Answer, Bounds, Options, Progress, Run
+from seqport.runtime.sampling import Sampling, Seed
+
+T = TypeVar("T")
+
+
+class AsyncCalls(Calls):
+    """`run`, `predict` and `generate` to be awaited.
+
+    They take a thread of the loop's default executor. When one is cancelled, the await ends at once; a run that
+    has begun cannot be stopped, so its thread ends after that run, at the latest, and starts no other.
+    """
+
+    async def run_async(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """See `Session.run`. The arrays must not change until it returns."""
+        return await _in_thread(self.run, lambda run: run(inputs))
+
+    @overload
+    async def predict_async(
+        self, items: Iterable[Any], *, on_error: Literal["raise"] = "raise", **bounds: Unpack[Bounds]
+    ) -> list[Answer]: ...
+    @overload
+    async def predict_async(
+        self, items: Iterable[Any], *, on_error: Literal["return"], **bounds: Unpack[Bounds]
+    ) -> list[Answer | InputError]: ...
+    async def predict_async(
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int = BATCH_SIZE,
+        memory_limit: int | None = None,
+        progress: Progress | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Any:
+        """See `Session.predict`. `items` are read in the other thread; `progress` is called in the loop's."""
+        told = _in_loop(progress) if progress else None
+        options = Options(batch_size, memory_limit, told, on_error, in_order=False)
+        return await _in_thread(self.run, lambda run: self._batches().predict(run, items, options))
+
+    async def generate_async(
+        self,
+        first: Any,
+        *,
+        max_steps: int,
+        states: Mapping[str, Any] | None = None,
+        encoder: Encoder | None = None,
+        inputs: Mapping[str, Any] | Iterable[Any] | None = None,
+        stop: int | Iterable[int] | None = None,
+        until: Until | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: Seed = None,
+        batch_size: int = GENERATED_AT_ONCE,
+    ) -> list[np.ndarray]:
+        """See `Session.generate`. `until` is called in the other thread."""
+        ending, sampling = Ending(max_steps, stop, until), Sampling(temperature, top_k, top_p, seed)
+        return await _in_thread(
+            self.run,
+            lambda run: self._generate(run, first, ending, sampling, states, encoder, inputs, batch_size),
+        )
+
+
+class _CancelledError(Exception):
+    """Ends a thread whose answer nobody waits for any more."""
+
+
+async def _in_thread(run: Run, call: Callable[[Run], T]) -> T:
+    """Await `call` in another thread; its `run` refuses to begin once nobody waits."""
+    # Imported here because it costs as much as the rest of the runtime, and few need it.
+    import asyncio
+    import threading
+
+    left = threading.Event()
+
+    def run_if_waited_for(inputs: Mapping[str, Any]) -> Answer:
+        if left.is_set():
+            raise _CancelledError
+        outputs = run(inputs)
+        if left.is_set():  # so that no progress is told of it either
+            raise _CancelledError
+        return outputs
+
+    try:
+        return await asyncio.to_thread(call, run_if_waited_for)
+    finally:
+        left.set()
+
+
+def _in_loop(progress: Progress) -> Progress:
+    """The same callback, called in the thread of the loop that runs now."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    return lambda done, total: loop.call_soon_threadsafe(progress, done, total)

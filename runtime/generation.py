@@ -1,0 +1,138 @@
+"""The loop that writes rows step by step: rows end on their own, leave the batch, and waiting ones take their place.
+
+It knows no runtime. `step` is whatever maps a dict of input arrays to a dict of output arrays under
+the names of the description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqport.runtime.artifact import Description
+from seqport.runtime.errors import InputError, InputSizeError
+from seqport.runtime.feedback import Feedback
+from seqport.runtime.sampling import Sampler, Sampling
+from seqport.runtime.written import Written
+
+Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
+Until = Callable[[int, np.ndarray], bool]
+
+# At most so many rows in one step.
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When a row ends; see `Session.generate`."""
+
+    max_steps: int
+    stop: int | Iterable[int] | None = None
+    until: Until | None = None
+
+    def tokens(self, feedback: Feedback) -> list[int]:
+        """The stop tokens.
+
+        Raises:
+            InputError: `max_steps` is below 1, or there are stop tokens where features go back in.
+        """
+        if self.max_steps < 1:
+            raise InputError(f"max_steps is {self.max_steps}, expected at least 1")
+        if self.stop is not None and not feedback.tokens:
+            raise InputError(
+                f"stop is {self.stop}, but {feedback.input.name!r} takes features, not tokens: leave it out"
+            )
+        if self.stop is None or isinstance(self.stop, int | np.integer):
+            return [] if self.stop is None else [int(self.stop)]
+        return [int(token) for token in self.stop]
+
+
+class Generation:
+    """How one network generates, worked out once. Safe to use from many threads.
+
+    Raises:
+        ArtifactError: the network has not one sequence input and one output beside its states, or no states.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self._feedback = Feedback.of(description)
+        self._probabilities: bool | None = None
+
+    def rows(
+        self,
+        step: Step,
+        first: Any,
+        states: Mapping[str, Any] | None = None,
+        *,
+        ending: Ending,
+        sampling: Sampling | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[np.ndarray]:
+        """See `Session.generate`; `step` runs one step."""
+        feedback, stops = self._feedback, ending.tokens(self._feedback)
+        if batch_size < 1:
+            raise InputSizeError(f"batch_size is {batch_size}, expected at least 1 row a step")
+        given = feedback.given(states or {})
+        start = feedback.start(first, feedback.rows(given))
+        initial = feedback.initial(given, len(start))
+        choose = self._chooser(step, sampling or Sampling(), len(start))
+        written = Written(start, ending.max_steps)
+        alive = np.arange(min(batch_size, len(start)))
+        waiting = len(alive)  # the first row that has not begun
+        current, carried = start[alive], feedback.take(initial, alive)
+        while len(alive):
+            outputs = step(feedback.inputs(current, carried))
+            current = choose(feedback.answer(outputs), alive)
+            if feedback.tokens:
+                current = current.astype(start.dtype, copy=False)
+            carried = {state.name: np.asarray(outputs[output]) for state, output in feedback.states}
+            going = ~np.isin(current, stops) if stops else np.ones(len(alive), bool)
+            written.append(alive[going], current[going])
+            going &= written.steps[alive] < ending.max_steps
+            if ending.until:
+                going &= [
+                    on and not ending.until(row, written[row])
+                    for row, on in zip(alive.tolist(), going.tolist(), strict=True)
+                ]
+            if going.all():
+                continue
+            kept = np.flatnonzero(going)
+            begun = np.arange(waiting, min(waiting + batch_size - len(kept), len(start)))
+            waiting += len(begun)
+            alive, current = np.concatenate([alive[kept], begun]), np.concatenate([current[kept], start[begun]])
+            carried = feedback.take(carried, kept)
+            if len(begun):
+                carried = feedback.join(carried, feedback.take(initial, begun))
+        return written.rows()
+
+    def _chooser(self, step: Step, sampling: Sampling, rows: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """What turns [rows, out_dim] into the next input of these rows."""
+        if not sampling.draws:
+            return lambda o_t, _: o_t.argmax(-1) if self._feedback.tokens else o_t
+        if not self._feedback.tokens:
+            raise InputError(
+                f"temperature is {sampling.temperature}, but {self._feedback.input.name!r} takes features, "
+                "not tokens: nothing can be drawn, leave it out"
+            )
+        if self._probabilities is None:
+            self._probabilities = _gives_probabilities(step, self._feedback)
+        return Sampler(sampling, rows, probabilities=self._probabilities)
+
+
+def _gives_probabilities(step: Step, feedback: Feedback) -> bool:
+    """Whether the model says probabilities: what it says to several tokens sums to 1 everywhere.
+
+    Found by asking it, once and with the same tokens every time: were it judged by each answer, a row's
+    tokens would hang on the company that it is in.
+    """
+    axis = feedback.output.axes[-1]
+    tokens = np.arange(min(axis, 16) if isinstance(axis, int) else 1).astype(feedback.input.dtype)
+    initial = feedback.initial({}, len(tokens))
+    random = np.random.default_rng(0)
+    asked = [initial, {name: random.uniform(-1, 1, zero.shape).astype(zero.dtype) for name, zero in initial.items()}]
+    said = np.concatenate([feedback.answer(step(feedback.inputs(tokens, states))) for states in asked])
+    said = said.astype(np.float64)
+    return bool((said >= 0).all() and np.abs(said.sum(-1) - 1).max() < 1e-3)

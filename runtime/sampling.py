@@ -1,0 +1,176 @@
+"""Chooses the next token of each row: the likeliest, or one drawn from what the model says.
+
+A row draws from a random stream of its own, one number a step, and its token is where that number
+falls among the cumulated probabilities, in the order of the tokens. So a row's tokens depend on its
+seed and on what the model says to it alone: not on the other rows, on how many steps those take, or on
+the runtime, as long as the runtimes agree on the logits (a difference of 1e-6 moves a token with a
+probability of about 1e-6 a step).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqport.runtime.errors import InputError, InputSizeError, InputValueError
+
+# Numbers that a row draws at once: a call costs more than the numbers.
+_BLOCK = 64
+
+Seed = int | Sequence[int | tuple[int, int]] | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token; 1 draws as the model says; above, more evenly.
+        top_k: only the k likeliest tokens may be drawn.
+        top_p: only the likeliest tokens that together reach this probability may be drawn, after top_k.
+        seed: of the rows' random streams. With an int, row i draws from stream i of that seed. A sequence has
+            one entry a row: `s` for stream 0 of the seed s, or `(s, i)` for its stream i, which is
+            how one row of a batch is drawn again alone. None: other tokens in each call.
+
+    Raises:
+        InputError: a value that has no meaning; or top_k, top_p or a seed where nothing is drawn.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: Seed = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InputError(f"temperature is {self.temperature}, expected 0 (the likeliest token) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k is {self.top_k}, expected at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}, expected above 0 and at most 1")
+        if self.draws:
+            return
+        for name in ("top_k", "top_p", "seed"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}, but with temperature 0 nothing is drawn: "
+                    "give a temperature, such as 1.0, or leave it out"
+                )
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is random."""
+        return self.temperature > 0
+
+
+class Sampler:
+    """Draws tokens for the rows of one call.
+
+    Args:
+        sampling: how.
+        rows: of the whole call.
+        probabilities: the model gives those, and not their logarithms.
+    """
+
+    def __init__(self, sampling: Sampling, rows: int, *, probabilities: bool) -> None:
+        self._sampling = sampling
+        self._probabilities = probabilities
+        self._streams = _Streams(sampling.seed, rows)
+
+    def __call__(self, o_t: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The next tokens.
+
+        Args:
+            o_t: what the model says, [rows, out_dim].
+            rows: which rows of the call those are.
+
+        Returns:
+            Tokens, [rows].
+
+        Raises:
+            InputValueError: the model says NaN.
+        """
+        chances = self._chances(o_t, rows)
+        # [rows, out_dim]: a token's share ends here. In the order of tokens, which no rounding can change.
+        ends = chances.cumsum(-1)
+        total = ends[:, -1]
+        point = np.minimum(self._streams(rows) * total, np.nextafter(total, 0))
+        return (ends <= point[:, None]).sum(-1)
+
+    def _chances(self, o_t: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Probabilities, not yet of sum 1; 0 for what may not be drawn."""
+        logits = o_t.astype(np.float64)
+        if self._probabilities:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                logits = np.log(logits)
+        most = logits.max(-1, keepdims=True)
+        if not np.isfinite(most).all():
+            row = int(rows[np.flatnonzero(~np.isfinite(most[:, 0]))[0]])
+            raise InputValueError(
+                f"row {row}: the model answers {o_t[list(rows).index(row)].max()}, from which no token can be drawn: "
+                "are its input and states finite?"
+            )
+        sampling = self._sampling
+        chances = np.exp((logits - most) / sampling.temperature)
+        if sampling.top_k is not None and sampling.top_k < chances.shape[-1]:
+            _keep(chances, _ranks(chances) < sampling.top_k)
+        if sampling.top_p is not None and sampling.top_p < 1:
+            order = _likeliest_first(chances)
+            before = np.take_along_axis(chances, order, -1).cumsum(-1)
+            before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], -1)
+            kept = np.empty(chances.shape, bool)
+            np.put_along_axis(kept, order, before < sampling.top_p * chances.sum(-1, keepdims=True), -1)
+            _keep(chances, kept)
+        return chances
+
+
+class _Streams:
+    """One random stream a row: PCG64 of NumPy's SeedSequence, whose numbers are the same everywhere."""
+
+    def __init__(self, seed: Seed, rows: int) -> None:
+        self._seeds = _sequences(seed, rows)
+        self._generators: list[np.random.Generator | None] = [None] * rows
+        self._drawn = np.empty((rows, _BLOCK))
+        self._used = np.full(rows, _BLOCK)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The next number of each of these rows, in [0, 1)."""
+        for row in rows[self._used[rows] == _BLOCK].tolist():
+            generator = self._generators[row] or np.random.Generator(np.random.PCG64(self._seeds[row]))
+            self._generators[row] = generator
+            self._drawn[row] = generator.random(_BLOCK)
+            self._used[row] = 0
+        numbers = self._drawn[rows, self._used[rows]]
+        self._used[rows] += 1
+        return numbers
+
+
+def _sequences(seed: Seed, rows: int) -> list[np.random.SeedSequence]:
+    if seed is None:
+        return np.random.SeedSequence().spawn(rows)
+    if isinstance(seed, int | np.integer):
+        pairs = [(int(seed), row) for row in range(rows)]
+    else:
+        pairs = [entry if isinstance(entry, tuple) else (int(entry), 0) for entry in seed]
+        if len(pairs) != rows:
+            raise InputSizeError(f"seed has {len(pairs)} entries for {rows} rows, expected one a row, or one int")
+    for number, stream in pairs:
+        if number < 0 or stream < 0:
+            raise InputError(f"seed {number if number < 0 else (number, stream)} is negative, expected 0 or more")
+    return [np.random.SeedSequence(number, spawn_key=(stream,)) for number, stream in pairs]
+
+
+def _likeliest_first(chances: np.ndarray) -> np.ndarray:
+    """[rows, out_dim] tokens; of equal ones the first."""
+    return (-chances).argsort(-1, kind="stable")
+
+
+def _ranks(chances: np.ndarray) -> np.ndarray:
+    return _likeliest_first(chances).argsort(-1, kind="stable")
+
+
+def _keep(chances: np.ndarray, kept: np.ndarray) -> None:
+    chances[~kept] = 0.0

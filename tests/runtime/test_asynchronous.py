@@ -1,0 +1,179 @@
+"""Calls from asyncio: the same answers, a loop that goes on meanwhile, and a clean end when cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqport.runtime import InputError, LengthsError, Session
+
+RANDOM = np.random.default_rng(0)
+
+
+def _sequences(rows: int, longest: int = 12) -> list[np.ndarray]:
+    return [RANDOM.normal(size=(steps, 3)).astype(np.float32) for steps in RANDOM.integers(1, longest, rows)]
+
+
+def _long_batch(session: Session, seconds: float) -> dict[str, np.ndarray]:
+    """A batch that takes so long to run."""
+    steps, took = 5000, 0.0
+    while took < seconds:
+        steps *= 2
+        feed = {"x": np.ones((1, steps, 3), np.float32), "lengths": np.array([steps])}
+        started = time.perf_counter()
+        session.run(feed)
+        took = time.perf_counter() - started
+    return feed
+
+
+async def _ticks_during(awaitable: Awaitable[Any]) -> tuple[int, Any]:
+    """How often the loop took its turn until something was there."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.001)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    answer = await awaitable
+    ticking.cancel()
+    return ticks, answer
+
+
+def test_run_leaves_the_loop_free(artifact) -> None:
+    session = Session(artifact(), "cpu", threads=1)
+    feed = _long_batch(session, 0.2)
+    ticks, out = asyncio.run(_ticks_during(session.run_async(feed)))
+    assert ticks >= 10
+    np.testing.assert_array_equal(out["output"], session.run(feed)["output"])
+
+
+def test_predict_and_generate_leave_the_loop_free(artifact) -> None:
+    session = Session(artifact("gru", vocab_size=5, states=True), "cpu", threads=1)
+    items = [RANDOM.integers(0, 5, steps) for steps in RANDOM.integers(1, 50, 20_000)]
+    ticks, answers = asyncio.run(_ticks_during(session.predict_async(items)))
+    assert ticks >= 10 and len(answers) == len(items)
+    ticks, rows = asyncio.run(_ticks_during(session.generate_async([1, 2], max_steps=5000)))
+    assert ticks >= 10 and [len(row) for row in rows] == [5000, 5000]
+
+
+def test_answers_are_those_of_the_plain_calls(artifact) -> None:
+    session = Session(artifact("gru", vocab_size=5, states=True), "cpu")
+    items = [[1, 2, 3], [4]]
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(
+            session.predict_async(items, batch_size=1),
+            session.generate_async([1, 2], max_steps=9, temperature=1.0, top_k=3, seed=4),
+            session.generate_async(1, max_steps=9, stop=2, until=lambda _, values: len(values) == 5),
+        )
+
+    predicted, drawn, greedy = asyncio.run(all_at_once())
+    for answer, expected in zip(predicted, session.predict(items, batch_size=1), strict=True):
+        np.testing.assert_allclose(answer["output"], expected["output"], atol=1e-6)
+    for row, expected in zip(
+        drawn, session.generate([1, 2], max_steps=9, temperature=1.0, top_k=3, seed=4), strict=True
+    ):
+        np.testing.assert_array_equal(row, expected)
+    expected = session.generate(1, max_steps=9, stop=2, until=lambda _, values: len(values) == 5)
+    np.testing.assert_array_equal(greedy[0], expected[0])
+
+
+def test_errors_arrive_and_progress_is_told_in_the_loop(artifact) -> None:
+    session = Session(artifact(), "cpu")
+    told: list[tuple[int, int | None, bool]] = []
+
+    async def main() -> None:
+        here = threading.get_ident()
+        tell = lambda done, total: told.append((done, total, threading.get_ident() == here))  # noqa: E731
+        await session.predict_async(_sequences(10), batch_size=4, progress=tell)
+        with pytest.raises(LengthsError, match=r"^item 1: "):
+            await session.predict_async([*_sequences(1), np.ones((0, 3), np.float32)])
+        with pytest.raises(InputError, match="max_steps is 0"):
+            await of_tokens.generate_async([1], max_steps=0)
+
+    of_tokens = Session(artifact("gru", vocab_size=5, states=True), "cpu")
+    asyncio.run(main())
+    assert told[-1] == (10, 10, True) and all(in_loop for *_, in_loop in told)
+
+
+Call = Callable[[Session], Awaitable[Any]]
+
+
+@pytest.mark.parametrize(
+    ("form", "call"),
+    [
+        ({}, lambda session: session.predict_async(_sequences(3000), batch_size=1)),
+        ({"vocab_size": 5, "states": True}, lambda session: session.generate_async([1], max_steps=100_000)),
+    ],
+)
+def test_a_cancelled_call_starts_no_other_run(artifact, form, call: Call, monkeypatch) -> None:
+    session = Session(artifact("gru", **form), "cpu", threads=1)
+    runs: list[int] = []
+    threads: set[threading.Thread] = set()
+    run = session.run
+
+    def seen(inputs: Any) -> Any:
+        threads.add(threading.current_thread())
+        runs.append(1)
+        return run(inputs)
+
+    monkeypatch.setattr(session, "run", seen)
+
+    async def main() -> tuple[int, float]:
+        task = asyncio.ensure_future(call(session))
+        while len(runs) < 5:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        started = time.perf_counter()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return len(runs), time.perf_counter() - started
+
+    so_far, waited = asyncio.run(main())  # which waits for the thread
+    assert len(runs) <= so_far + 1
+    assert waited < 0.5
+    assert threading.main_thread() not in threads
+    monkeypatch.undo()
+    asyncio.run(_one_more(session))
+
+
+async def _one_more(session: Session) -> None:
+    """A session whose call was cancelled is as good as before."""
+    sizes = {
+        info.name: [1 if isinstance(axis, str) else axis for axis in info.axes] for info in session.signature.inputs
+    }
+    feed = {info.name: np.ones(sizes[info.name], info.dtype) for info in session.signature.inputs}
+    np.testing.assert_array_equal((await session.run_async(feed))["output"], session.run(feed)["output"])
+
+
+def test_a_call_that_waits_for_a_thread_is_cancelled_before_it_begins(artifact, monkeypatch) -> None:
+    session = Session(artifact(), "cpu")
+    runs: list[int] = []
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda inputs: runs.append(1) or run(inputs))
+
+    async def main() -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        gate = threading.Event()
+        pool = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(gate.wait)
+        task = asyncio.ensure_future(session.predict_async(_sequences(3)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+
+    asyncio.run(main())
+    assert runs == []
