@@ -12,7 +12,6 @@ in the rows is a factor for each doubling of them.
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import Any
 
@@ -25,13 +24,13 @@ _BELIEF = np.array([5e-5, 2e-6, 1e-6, 2e-7, 8e-7])
 _BELIEF_WEIGHT = 0.01
 # An observation counts half after this many others: machines change (load, clock, other threads).
 _HALF_LIFE = 150
-# The factor of a number of rows: runs that "no factor" weighs, and runs that are remembered.
-_DOUBT, _MEMORY = 6.0, 30.0
+# The factor of a number of rows: how many runs "as all others" weighs, and after how many a run counts half.
+_DOUBT, _RETRY = 6.0, 100
 _DOUBLINGS = 40
-# Solving takes longer than observing, so it is done once in so many runs, but for the first ones.
-_REFRESH = 8
+# Solving takes longer than observing, so in the end it is done once in so many runs.
+_REFRESH = 24
 # So many runs must be seen before the cost counts as known; the first one, which also allocates, is not kept.
-_ENOUGH = 3
+_ENOUGH = 4
 
 
 class RunCost:
@@ -48,9 +47,11 @@ class RunCost:
         self._sums = np.zeros(size)
         self.runs = 0
         self._coefficients = _BELIEF
-        self._unsolved = 0  # runs since the coefficients were solved
+        self._plain = tuple(_BELIEF.tolist())
+        self._seen: list[tuple[int, int, int, float]] = []  # runs since the coefficients were solved
         self._factors = np.zeros(_DOUBLINGS)  # sums of log(measured / predicted)
         self._counts = np.zeros(_DOUBLINGS)
+        self._by_rows = np.empty(0)  # made when somebody asks
 
     @property
     def known(self) -> bool:
@@ -72,43 +73,54 @@ class RunCost:
             self.runs += 1
             if self.runs == 1:
                 return
-            features = np.array([1.0, steps, rows, rows * steps, valid]) / seconds
-            fade = 0.5 ** (1 / _HALF_LIFE)
-            self._moments = fade * self._moments + np.outer(features, features)
-            self._sums = fade * self._sums + features
-            if self.runs > _ENOUGH + 1:
-                expected = float(features @ self._coefficients)  # in units of what it took
-                self._adjust(int(doublings(rows)), -math.log(min(max(expected, 1 / 2), 2)))
-            self._unsolved += 1
-            if self.runs <= 2 * _ENOUGH or self._unsolved == _REFRESH:
-                self._coefficients, self._unsolved = _non_negative(*self._with_belief()), 0
+            self._seen.append((rows, steps, valid, seconds))
+            if len(self._seen) > min(self.runs // 8, _REFRESH):
+                self._learn()
 
-    def coefficients(self) -> np.ndarray:
+    def _learn(self) -> None:
+        """Take in the runs that were seen since the last time, and solve anew."""
+        rows, steps, valid, seconds = np.array(self._seen).T
+        self._seen.clear()
+        # [run, feature], in units of what each run took.
+        features = np.stack([np.ones(len(rows)), steps, rows, rows * steps, valid], 1) / seconds[:, None]
+        if self.runs > _ENOUGH + 1:
+            # Also where no run was: what was found slow once is worth another try after a while.
+            fade = 0.5 ** (len(rows) / _RETRY)
+            ratios = -np.log(np.clip(features @ self._coefficients, 1 / 2, 2))
+            self._factors = fade * self._factors + np.bincount(doublings(rows), ratios, _DOUBLINGS)
+            self._counts = fade * self._counts + np.bincount(doublings(rows), minlength=_DOUBLINGS)
+        fade = 0.5 ** (len(rows) / _HALF_LIFE)
+        self._moments = fade * self._moments + features.T @ features
+        self._sums = fade * self._sums + features.sum(0)
+        self._coefficients = _non_negative(*self._with_belief())
+        self._plain = tuple(self._coefficients.tolist())
+        self._by_rows = np.empty(0)
+
+    def coefficients(self) -> tuple[float, ...]:
         """Seconds for a run, a step, a row, a padded step of a row, a valid step of a row."""
-        with self._lock:
-            return self._coefficients
+        return self._plain
 
-    def factors(self) -> np.ndarray:
-        """By `doublings(rows)`: how much dearer than the linear cost a batch of so many rows is."""
+    def by_rows(self, most: int) -> np.ndarray:
+        """How much dearer than the linear cost a batch of so many rows is: of 1 row, 2 rows, to at least `most`."""
         with self._lock:
-            return np.exp(self._factors / (self._counts + _DOUBT))
+            if len(self._by_rows) < most:
+                size = max(most, 256)
+                common = self._factors.sum() / (self._counts.sum() + _DOUBT)
+                factors = np.exp((self._factors + _DOUBT * common) / (self._counts + _DOUBT))
+                self._by_rows = factors[doublings(np.arange(1, size + 1))]
+            return self._by_rows
 
     def seconds(self, rows: Any, steps: Any, valid: Any) -> Any:
         """What a batch is expected to take; arrays give arrays."""
         fixed, per_step, per_row, padded, per_valid = self.coefficients()
         linear = fixed + per_step * steps + per_row * rows + padded * rows * steps + per_valid * valid
-        return linear * self.factors()[doublings(rows)]
+        return linear * self.by_rows(int(np.max(rows)))[np.asarray(rows) - 1]
 
     def _with_belief(self) -> tuple[np.ndarray, np.ndarray]:
         """The normal equations, with the belief scaled to what was measured."""
         scale = self._sums @ _BELIEF / (_BELIEF @ self._moments @ _BELIEF)
         weight = _BELIEF_WEIGHT * np.diag(self._moments) / min(self.runs, _HALF_LIFE)
         return self._moments + np.diag(weight), self._sums + weight * scale * _BELIEF
-
-    def _adjust(self, doubling: int, log_ratio: float) -> None:
-        fade = min(1.0, _MEMORY / (self._counts[doubling] + 1))
-        self._factors[doubling] = fade * (self._factors[doubling] + log_ratio)
-        self._counts[doubling] = fade * (self._counts[doubling] + 1)
 
 
 def doublings(rows: Any) -> Any:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seqport.runtime.cost import RunCost, doublings
+from seqport.runtime.cost import RunCost
 
 # The search may take this share of the time that the rows are expected to take ...
 _SHARE = 0.03
 # ... and takes about so many seconds for each place where it may cut.
-_SECONDS_A_PLACE = 4e-6
+_SECONDS_A_PLACE = 6e-6
 # Few places cost nothing that counts, and more of them find nothing better.
 _FEWEST, _MOST = 8, 512
 # A batch is made of at least so many pieces between places, or the places are too coarse to choose from.
@@ -37,20 +37,20 @@ def cuts(steps: np.ndarray, most: np.ndarray, cost: RunCost) -> list[slice]:
     total = len(steps)
     if steps[0] == steps[-1] and total <= most[-1]:
         return [slice(0, total)]
-    sums = np.concatenate([[0], np.cumsum(steps)])
-    whole = min(total, int(most[-1]))
-    expected = float(cost.seconds(whole, int(steps[-1]), int(sums[-1]) * whole / total)) * total / whole
-    affordable = min(max(int(_SHARE * expected / _SECONDS_A_PLACE), _FEWEST), _MOST)
+    sums = np.zeros(total + 1, steps.dtype)
+    steps.cumsum(out=sums[1:])
+    affordable = min(max(int(_SHARE * _about(steps, sums, most, cost) / _SECONDS_A_PLACE), _FEWEST), _MOST)
     if total > affordable and affordable * int(most[-1]) < total * _PIECES:
         return _even(total, most)
-    places = np.arange(total + 1)
-    if total > affordable:
-        places = np.linspace(0, total, affordable + 1).astype(np.int64)
+    places = np.arange(total + 1) if total <= affordable else _places(steps, affordable)
     return _cheapest(places, steps, sums, most, cost)
 
 
 def samples(steps: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Rows whose batches tell most about the cost: a few short ones, some of all lengths, some of one length.
+    """Rows whose batches tell most about the cost.
+
+    The first of them only warms the session up. Then come rows of all lengths, many of about one length, few short
+    ones, and few long ones, so that what runs, steps, rows and padding cost can be told apart.
 
     Args:
         steps: of each row, ascending.
@@ -63,14 +63,30 @@ def samples(steps: np.ndarray, most: int) -> Iterator[np.ndarray]:
     free = np.ones(total, bool)
     middle = total // 2
     for wanted in (
-        np.arange(4),
+        np.arange(middle - 2, middle + 2),
         np.linspace(0, total - 1, 16).astype(np.int64),
         np.arange(middle - 12, middle + 12),
+        np.arange(4),
         np.arange(total - 4, total),
     ):
         some = wanted[free[wanted]][-most:]
         free[some] = False
         yield some
+
+
+def _about(steps: np.ndarray, sums: np.ndarray, most: np.ndarray, cost: RunCost) -> float:
+    """About the seconds that all rows take, to say how long the search may last."""
+    total, longest, valid = len(steps), int(steps[-1]), int(sums[-1])
+    fixed, per_step, per_row, padded, per_valid = cost.coefficients()
+    return (fixed + per_step * longest) * (1 + total // int(most[-1])) + per_row * total + (padded + per_valid) * valid
+
+
+def _places(steps: np.ndarray, count: int) -> np.ndarray:
+    """At most about so many places to cut at: as many rows between two of them, or as much more length."""
+    total, shortest = len(steps), int(steps[0])
+    along = np.arange(total) / total + (steps - shortest) / max(1, int(steps[-1]) - shortest)
+    place = (along * (count / 2)).astype(np.int64)
+    return np.concatenate([[0], np.flatnonzero(place[1:] != place[:-1]) + 1, [total]])
 
 
 def _even(total: int, most: np.ndarray) -> list[slice]:
@@ -119,8 +135,7 @@ def _prices(places: np.ndarray, begin: np.ndarray, steps: np.ndarray, sums: np.n
     fixed, per_step, per_row, padded, valid = cost.coefficients()
     longest = steps[end - 1]
     linear = fixed + per_step * longest + (per_row + padded * longest) * rows + valid * (sums[end] - sums[start])
-    by_rows = cost.factors()[doublings(np.arange(1, rows.max() + 1))]
-    return linear * by_rows[rows - 1]
+    return linear * cost.by_rows(int(rows.max()))[rows - 1]
 
 
 def _allowed(start: int, stop: int, most: np.ndarray) -> list[slice]:

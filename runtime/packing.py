@@ -123,7 +123,7 @@ class Slot:
         padding, dtype = self.sequence.padding_value, rows[0].dtype
         batch = np.full(shape, padding, dtype) if padding else np.zeros(shape, dtype)
         # A view with the batch first: assigning to its rows is cheaper than indexing the batch.
-        places = np.moveaxis(batch, self.batch, 0)
+        places = self._rows_first(batch)
         if self.row_steps == 0:
             for place, row in zip(places, rows, strict=True):
                 place[: len(row)] = row
@@ -134,12 +134,18 @@ class Slot:
 
     def cut(self, batch: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
         """The rows of a batch, trimmed. Copies: a view would keep the whole batch in memory."""
-        rows = np.moveaxis(batch, self.batch, 0)
+        rows = self._rows_first(batch)
         if not self.padded:
             return [row.copy() for row in rows]
         if self.row_steps == 0:
             return [row[:steps].copy() for row, steps in zip(rows, lengths, strict=True)]
         return [row[self._trimmed(steps)].copy() for row, steps in zip(rows, lengths, strict=True)]
+
+    def _rows_first(self, batch: np.ndarray) -> np.ndarray:
+        """A view; np.moveaxis would take longer than the rows of a small batch."""
+        if self.batch == 0:
+            return batch
+        return batch.transpose(self.batch, *(axis for axis in range(batch.ndim) if axis != self.batch))
 
     def _trimmed(self, steps: int) -> tuple[slice, ...]:
         return (*[slice(None)] * self.row_steps, slice(steps))

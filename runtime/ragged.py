@@ -67,7 +67,8 @@ class RaggedBatches:
         self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
         self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
         self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
-        self._linear = self._footprint.linear(axes[0]) if len(axes) == 1 else None
+        simple = len(axes) == 1 and not self._reader.unpadded
+        self._linear = self._footprint.linear(axes[0]) if simple else None
         self._clock = clock
         self.cost = RunCost()
 
@@ -189,12 +190,11 @@ class RaggedBatches:
             # [batch], or [batch, 1] where the model takes it so
             feed[info.name] = np.array(lengths[axis], info.dtype).reshape(-1, *[1] * (len(info.axes) - 1))
         outputs = run(feed)
-        columns = [
-            slot.cut(outputs[name], lengths[axis] if axis is not None else ())
-            for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True)
-        ]
-        names = list(self._outputs)
-        answers = [dict(zip(names, values, strict=False)) for values in zip(*columns, strict=True)]
+        answers: list[Answer] = [{} for _ in batch]
+        for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True):
+            values = slot.cut(outputs[name], lengths[axis] if axis is not None else ())
+            for answer, value in zip(answers, values, strict=True):
+                answer[name] = value
         # A model without sequences takes one step a row.
         steps, valid = (sum(longest), sum(map(sum, lengths))) if lengths else (1, len(batch))
         self.cost.observe(len(batch), steps, valid, self._clock() - started)
@@ -214,17 +214,8 @@ class RaggedBatches:
 
     def _cut(self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options) -> Iterator[list[int]]:
         """The batches of rows that may share one. Learns the cost first, where that is worth it."""
-        # [sequence axis, row]
-        lengths = np.array(rows.lengths)[:, group] if rows.lengths else np.ones((1, len(group)), np.int64)
-        order = lengths.sum(0).argsort(kind="stable")
+        order, steps, most = self._ordered(rows, group, sizes, options)
         group = group[order]
-        # What a batch that ends here is padded to: along a second axis any row before may be the longest.
-        padded = np.maximum.accumulate(lengths[:, order], axis=1)
-        footprint = self._footprint(dict(zip(self._reader.axes, padded, strict=False)) | sizes, padded.max(0))
-        limit = options.memory_limit or MEMORY
-        most = np.minimum(limit // footprint + np.zeros_like(group), options.batch_size)
-        np.maximum(most, 1, out=most)
-        steps = padded.sum(0)
         if not self.cost.known and len(group) >= _WORTH_SAMPLES and steps[0] < steps[-1]:
             left = np.ones(len(group), bool)
             for some in samples(steps, int(most[-1])):
@@ -234,9 +225,30 @@ class RaggedBatches:
         left = len(group)
         while left:
             # Only as far as experience reaches; what these runs teach is there for the next ones.
-            for part in cuts(steps[:left], most[:left], self.cost)[: self.cost.runs + 2]:
+            for part in cuts(steps[:left], most[:left], self.cost)[: self.cost.runs // 2 + 1]:
                 yield group[part].tolist()
                 left = part.start
+
+    def _ordered(
+        self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Some rows by length: their order, their steps, and how many a batch may have that ends with each."""
+        limit, bound = options.memory_limit or MEMORY, options.batch_size
+        if self._linear:  # one sequence, and nothing else that differs
+            lengths = np.array(rows.lengths[0])
+            order = lengths.argsort(kind="stable")
+            steps = lengths[order]
+            fixed, per_step = self._linear
+            if (fixed + per_step * int(steps[-1])) * bound <= limit:
+                return order, steps, np.full(len(steps), bound)
+            return order, steps, np.clip(limit // (fixed + per_step * steps), 1, bound)
+        # [sequence axis, row]; a model without sequences takes one step a row.
+        lengths = np.array(rows.lengths)[:, group] if rows.lengths else np.ones((1, len(group)), np.int64)
+        order = lengths.sum(0).argsort(kind="stable")
+        # What a batch that ends here is padded to: along a second axis any row before may be the longest.
+        padded = np.maximum.accumulate(lengths[:, order], axis=1)
+        footprint = self._footprint(dict(zip(self._reader.axes, padded, strict=False)) | sizes, padded.max(0))
+        return order, padded.sum(0), np.clip(limit // footprint + np.zeros_like(order), 1, bound)
 
 
 def _axis_of(slot: Slot, axes: list[str]) -> int | None:

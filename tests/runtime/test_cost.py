@@ -23,7 +23,7 @@ UNSEEN = [(64, 100, 3200), (100, 8, 700), (1, 60, 60), (128, 90, 128 * 88)]
 
 def _taught(law: Law, noise: float = 0.0) -> RunCost:
     cost, random = RunCost(), np.random.default_rng(0)
-    runs = [(4, 5, 12), (4, 5, 14), (16, 100, 800), (24, 52, 24 * 50), (4, 100, 390)]
+    runs = [(4, 52, 204), (16, 100, 800), (24, 52, 24 * 50), (4, 5, 14), (4, 100, 390)]
     runs += [(128, steps, int(128 * steps * 0.97)) for steps in range(10, 100, 5)]
     for rows, steps, valid in runs:
         cost.observe(rows, steps, valid, law(rows, steps, valid) * np.exp(random.normal() * noise))
@@ -53,7 +53,7 @@ def test_no_coefficient_is_negative() -> None:
     falling = RunCost()
     for rows in (1, 2, 4, 8, 16, 32):  # more rows in less time: noise, or another load
         falling.observe(rows, 10, rows * 10, 1e-3 / rows)
-    assert (falling.coefficients() >= 0).all() and falling.seconds(64, 10, 640) > 0
+    assert min(falling.coefficients()) >= 0 and falling.seconds(64, 10, 640) > 0
 
 
 def test_a_number_of_rows_that_is_dear_is_found_so() -> None:
@@ -95,7 +95,7 @@ def test_what_changes_is_learned_anew() -> None:
 def test_nothing_is_known_before_some_runs() -> None:
     cost = RunCost()
     assert not cost.known and cost.seconds(2, 10, 20) > cost.seconds(1, 10, 10) > 0
-    for rows in range(1, 5):
+    for rows in range(1, 6):
         cost.observe(rows, 10, rows * 10, 1e-3)
     assert cost.known
 

@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from seqport.runtime.cost import RunCost
+from seqport.runtime.cost import RunCost, doublings
 from seqport.runtime.grouping import cuts, samples
 
 
@@ -16,15 +16,15 @@ class Known(RunCost):
 
     def __init__(self, *coefficients: float, factors: tuple[float, ...] = ()) -> None:
         super().__init__()
-        self._given = np.array(coefficients)
-        self._by_rows = np.ones(40)
-        self._by_rows[: len(factors)] = factors
+        self._given = coefficients
+        self._dearer = np.ones(40)
+        self._dearer[: len(factors)] = factors
 
-    def coefficients(self) -> np.ndarray:
+    def coefficients(self) -> tuple[float, ...]:
         return self._given
 
-    def factors(self) -> np.ndarray:
-        return self._by_rows
+    def by_rows(self, most: int) -> np.ndarray:
+        return self._dearer[doublings(np.arange(1, most + 1))]
 
 
 PADDED = Known(1e-4, 1.6e-5, 0, 4.4e-6, 0)
@@ -108,5 +108,6 @@ def test_samples_are_apart_and_differ() -> None:
     assert len(set(taken.tolist())) == len(taken)
     ragged = steps[some[1]]
     assert ragged.min() < 0.3 * ragged.max()
-    assert steps[some[2]].min() > 0.5 * steps[some[2]].max()
+    assert steps[some[2]].min() > 0.5 * steps[some[2]].max() and len(some[2]) >= 12
+    assert steps[some[3]].max() < 0.2 * steps[some[4]].min()
     assert all(len(part) <= 5 for part in samples(steps, 5))
