@@ -104,8 +104,8 @@ def _cheapest(places: np.ndarray, steps: np.ndarray, sums: np.ndarray, most: np.
     """The cuts at some places whose batches take the least time together."""
     last = len(places) - 1
     ends = places[1:]
-    # The earliest place that a batch may begin at; the one just before where not even that is allowed.
-    first = np.minimum(np.searchsorted(places, ends - most[ends - 1]), np.arange(last))
+    # The earliest place that a batch may begin at: the one before always may, places are that close.
+    first = np.searchsorted(places, ends - most[ends - 1])
     width = int((np.arange(1, last + 1) - first).max())
     # [end, candidate]: the place that a batch begins at, the nearest last.
     begin = np.arange(1, last + 1)[:, None] + np.arange(-width, 0)
@@ -122,7 +122,7 @@ def _cheapest(places: np.ndarray, steps: np.ndarray, sums: np.ndarray, most: np.
     place = last
     while place:
         before = int(begin[place - 1, chosen[place - 1]])
-        parts += _allowed(int(places[before]), int(places[place]), most)
+        parts.append(slice(int(places[before]), int(places[place])))
         place = before
     return parts
 
@@ -136,8 +136,3 @@ def _prices(places: np.ndarray, begin: np.ndarray, steps: np.ndarray, sums: np.n
     longest = steps[end - 1]
     linear = fixed + per_step * longest + (per_row + padded * longest) * rows + valid * (sums[end] - sums[start])
     return linear * cost.by_rows(int(rows.max()))[rows - 1]
-
-
-def _allowed(start: int, stop: int, most: np.ndarray) -> list[slice]:
-    """One batch; or several, where two neighbouring places are farther apart than a batch may be."""
-    return [slice(start + part.start, start + part.stop) for part in _even(stop - start, most[start:stop])]

@@ -158,7 +158,10 @@ class RaggedBatches:
 
     def _answer(self, run: Run, window: _Window, total: int | None, options: Options) -> None:
         """Fill in the answers of a window, and say after each batch how many there are."""
-        done = window.start + len(window.answers) - len(window.rows.indices)
+        wrong = len(window.answers) - len(window.rows.indices)
+        done = window.start + wrong
+        if wrong and options.progress:
+            options.progress(done, total)
         for batch in self._batches(window.rows, options):
             places = [window.rows.indices[row] - window.start for row in batch]
             for place, answer in zip(places, self._answers(run, window.rows, batch), strict=True):

@@ -146,6 +146,33 @@ def test_a_cancelled_call_starts_no_other_run(artifact, form, call: Call, monkey
     asyncio.run(_one_more(session))
 
 
+def test_a_thread_between_two_runs_starts_none_when_cancelled(artifact, monkeypatch) -> None:
+    session = Session(artifact("gru", vocab_size=5, states=True), "cpu")
+    runs: list[int] = []
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda inputs: runs.append(1) or run(inputs))
+
+    async def main() -> None:
+        between, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def until(_: int, values: np.ndarray) -> bool:
+            if len(values) == 3:
+                loop.call_soon_threadsafe(between.set)
+                go_on.wait()
+            return False
+
+        task = asyncio.ensure_future(session.generate_async([1], max_steps=10, until=until))
+        await between.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+
+    asyncio.run(main())
+    assert len(runs) == 3
+
+
 async def _one_more(session: Session) -> None:
     """A session whose call was cancelled is as good as before."""
     sizes = {

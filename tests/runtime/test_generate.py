@@ -138,6 +138,12 @@ def test_the_encoders_state_starts_the_decoder(artifact, cell) -> None:
     assert len({tuple(row) for row in rows}) > 1, "the source must matter"
 
 
+def test_answers_of_another_network_hold_all_states_or_none(artifact) -> None:
+    decoder = Session(artifact("lstm", vocab_size=5, states=True), "cpu")
+    with pytest.raises(ArtifactError, match=r"states are \['h_T', 'c_T'\], and the encoder gives \['h_T', 'other'\]"):
+        decoder.generate(0, states={"h_T": np.zeros((1, 1, 4), np.float32), "other": 0}, max_steps=1)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_the_source_may_be_ragged(artifact, cell) -> None:
     """As a list for `predict`, in place of a padded batch."""

@@ -156,6 +156,7 @@ def test_errors_may_stand_in_the_place_of_answers(artifact, form, read_ahead) ->
     )
     wrong = [index for index, answer in enumerate(answers) if isinstance(answer, InputError)]
     assert wrong == [0, 4, 8]
+    assert told == sorted(told) and told[-1] == 9
     assert [str(answers[index]).partition(":")[0] for index in wrong] == ["item 0", "item 4", "item 8"]
     _assert_answers(session, [answer for answer in answers if not isinstance(answer, InputError)], items)
     assert str(session.predict([WRONG], on_error="return")[0]).startswith("item 0: ")

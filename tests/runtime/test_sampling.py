@@ -76,11 +76,12 @@ def test_what_cannot_be_is_never_drawn() -> None:
 
 def test_a_token_stands_where_its_number_falls() -> None:
     """The rule itself, anew: PCG64 of SeedSequence(seed, spawn_key=(row,)), cumulated in the order of tokens."""
-    tokens = _drawn(LOGITS, 50, seed=7)
+    sampler = Sampler(Sampling(1.0, seed=7), 5, probabilities=False)
+    tokens = np.array([sampler(np.tile(LOGITS, (5, 1)), np.arange(5)) for _ in range(150)])  # [step, row]
     ends = np.cumsum(_softmax(LOGITS))
-    for row, token in enumerate(tokens):
+    for row in range(5):
         stream = np.random.Generator(np.random.PCG64(np.random.SeedSequence(7, spawn_key=(row,))))
-        assert token == np.searchsorted(ends, stream.random(), side="right")
+        np.testing.assert_array_equal(tokens[:, row], np.searchsorted(ends, stream.random(150), side="right"))
 
 
 def test_a_tiny_difference_of_the_logits_changes_no_token() -> None:
