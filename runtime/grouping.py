@@ -49,8 +49,9 @@ def cuts(steps: np.ndarray, most: np.ndarray, cost: RunCost) -> list[slice]:
 def samples(steps: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """Rows whose batches tell most about the cost.
 
-    The first of them only warms the session up. Then come rows of all lengths, many of about one length, few short
-    ones, and few long ones, so that what runs, steps, rows and padding cost can be told apart.
+    The first of them only warms the session up, which may make itself ready for ragged batches. Then come rows of all
+    lengths, many of about one length, few short ones, and few long ones, so that what runs, steps, rows and padding
+    cost can be told apart.
 
     Args:
         steps: of each row, ascending.
@@ -63,8 +64,8 @@ def samples(steps: np.ndarray, most: int) -> Iterator[np.ndarray]:
     free = np.ones(total, bool)
     middle = total // 2
     for wanted in (
-        np.arange(middle - 2, middle + 2),
-        np.linspace(0, total - 1, 16).astype(np.int64),
+        np.linspace(total // 4, 3 * total // 4, 4).astype(np.int64),
+        np.linspace(0, total - 1, min(max(total // 8, 16), 64)).astype(np.int64),
         np.arange(middle - 12, middle + 12),
         np.arange(4),
         np.arange(total - 4, total),
