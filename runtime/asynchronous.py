@@ -6,7 +6,7 @@ turns with the loop every few milliseconds, as threads do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
@@ -16,14 +16,14 @@ from seqport.runtime.errors import InputError
 from seqport.runtime.generate import Encoder
 from seqport.runtime.generation import BATCH_SIZE as GENERATED_AT_ONCE
 from seqport.runtime.generation import Ending, Until
-from seqport.runtime.options import BATCH_SIZE, Answer, Bounds, Options, Progress, Run
+from seqport.runtime.options import BATCH_SIZE, READ_AHEAD, Answer, Bounds, Options, Progress, Run
 from seqport.runtime.sampling import Sampling, Seed
 
 T = TypeVar("T")
 
 
 class AsyncCalls(Calls):
-    """`run`, `predict` and `generate` to be awaited.
+    """`run`, `predict`, `predict_iter` and `generate` to be awaited.
 
     They take a thread of the loop's default executor. When one is cancelled, the await ends at once; a run that
     has begun cannot be stopped, so its thread ends after that run, at the latest, and starts no other.
@@ -55,6 +55,39 @@ class AsyncCalls(Calls):
         options = Options(batch_size, memory_limit, told, on_error, in_order=False)
         return await _in_thread(self.run, lambda run: self._batches().predict(run, items, options))
 
+    @overload
+    def predict_iter_async(
+        self,
+        items: Iterable[Any],
+        *,
+        on_error: Literal["raise"] = "raise",
+        read_ahead: int = READ_AHEAD,
+        **bounds: Unpack[Bounds],
+    ) -> AsyncIterator[Answer]: ...
+    @overload
+    def predict_iter_async(
+        self,
+        items: Iterable[Any],
+        *,
+        on_error: Literal["return"],
+        read_ahead: int = READ_AHEAD,
+        **bounds: Unpack[Bounds],
+    ) -> AsyncIterator[Answer | InputError]: ...
+    def predict_iter_async(
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int = BATCH_SIZE,
+        memory_limit: int | None = None,
+        progress: Progress | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        read_ahead: int = READ_AHEAD,
+    ) -> Any:
+        """See `Session.predict_iter`, for `async for`. `items` and `progress` are used as by `predict_async`."""
+        told = _in_loop(progress) if progress else None
+        options = Options(batch_size, memory_limit, told, on_error, read_ahead)
+        return _in_threads(self.run, lambda run: self._batches().parts(run, items, options))
+
     async def generate_async(
         self,
         first: Any,
@@ -83,26 +116,46 @@ class _CancelledError(Exception):
     """Ends a thread whose answer nobody waits for any more."""
 
 
-async def _in_thread(run: Run, call: Callable[[Run], T]) -> T:
-    """Await `call` in another thread; its `run` refuses to begin once nobody waits."""
-    # Imported here because it costs as much as the rest of the runtime, and few need it.
-    import asyncio
-    import threading
+class _Waiting:
+    """A `run` that refuses to begin once nobody waits for it."""
 
-    left = threading.Event()
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.left = False  # written by the loop, read by the thread
 
-    def run_if_waited_for(inputs: Mapping[str, Any]) -> Answer:
-        if left.is_set():
+    def run(self, inputs: Mapping[str, Any]) -> Answer:
+        """See `Session.run`."""
+        if self.left:
             raise _CancelledError
-        outputs = run(inputs)
-        if left.is_set():  # so that no progress is told of it either
+        outputs = self._run(inputs)
+        if self.left:  # so that no progress is told of it either
             raise _CancelledError
         return outputs
 
+
+async def _in_thread(run: Run, call: Callable[[Run], T]) -> T:
+    """Await `call` in another thread."""
+    import asyncio  # here, because it costs as much as the rest of the runtime, and few need it
+
+    waiting = _Waiting(run)
     try:
-        return await asyncio.to_thread(call, run_if_waited_for)
+        return await asyncio.to_thread(call, waiting.run)
     finally:
-        left.set()
+        waiting.left = True
+
+
+async def _in_threads(run: Run, call: Callable[[Run], Iterator[list[T]]]) -> AsyncIterator[T]:
+    """The items of an iterator of lists, each list awaited in another thread."""
+    import asyncio
+
+    waiting = _Waiting(run)
+    try:
+        parts = call(waiting.run)
+        while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            for item in part:
+                yield item
+    finally:
+        waiting.left = True
 
 
 def _in_loop(progress: Progress) -> Progress:

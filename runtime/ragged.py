@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from time import perf_counter
 from typing import Any
 
@@ -78,6 +78,10 @@ class RaggedBatches:
 
     def stream(self, run: Run, items: Iterable[Any], options: Options) -> Iterator[Answer | InputError]:
         """See `Session.predict_iter`."""
+        return chain.from_iterable(self.parts(run, items, options))
+
+    def parts(self, run: Run, items: Iterable[Any], options: Options) -> Iterator[list[Answer | InputError]]:
+        """The same, as many at once as were read ahead."""
         total = None
         with suppress(TypeError):
             total = len(items)  # type: ignore[arg-type] - a generator has none
@@ -90,12 +94,14 @@ class RaggedBatches:
             else:
                 window = self._read(iterator, done, options)
             self._answer(run, window, total, options)
-            for answer in window.answers:
-                if isinstance(answer, InputError) and options.on_error == "raise":
-                    raise answer
-                yield answer
-            if window.failure:
-                raise window.failure
+            answers, failure = window.answers, window.failure
+            if options.on_error == "raise":
+                refused = next((place for place, one in enumerate(answers) if isinstance(one, InputError)), None)
+                if refused is not None:
+                    answers, failure = answers[:refused], answers[refused]
+            yield answers
+            if failure:
+                raise failure
             done, ended = done + len(window.answers), window.ended
 
     def _read_at_once(self, items: Sequence[Any], start: int, options: Options) -> _Window | None:

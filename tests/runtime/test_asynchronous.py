@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,49 @@ def test_answers_are_those_of_the_plain_calls(artifact) -> None:
     np.testing.assert_array_equal(greedy[0], expected[0])
 
 
+def test_answers_without_end_come_part_by_part(artifact, monkeypatch) -> None:
+    session, items = Session(artifact(), "cpu"), _sequences(30)
+    runs: list[int] = []
+    read: list[int] = []
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda inputs: runs.append(len(inputs["lengths"])) or run(inputs))
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            read.append(1)
+            yield items[(len(read) - 1) % 30]
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        answers = session.predict_iter_async(endless(), read_ahead=10)
+        async for answer in answers:
+            found.append(answer)
+            assert len(read) <= 10 * (1 + (len(found) - 1) // 10)
+            if len(found) == 25:
+                break
+        await answers.aclose()  # type: ignore[attr-defined] - it is a generator
+        return found
+
+    found = asyncio.run(main())
+    assert (len(read), sum(runs)) == (30, 30)
+    for answer, item in zip(found, items, strict=False):
+        alone = run({"x": item[None], "lengths": np.array([len(item)])})
+        np.testing.assert_allclose(answer["output"], alone["output"][0], rtol=0, atol=1e-6)
+
+
+def test_answers_before_a_wrong_item_come_first_here_too(artifact) -> None:
+    session, items = Session(artifact(), "cpu"), _sequences(4)
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        with pytest.raises(LengthsError, match=r"^item 4: "):
+            async for answer in session.predict_iter_async([*items, np.ones((0, 3), np.float32), *items]):
+                found.append(answer)
+        return found
+
+    assert [len(answer["output"]) for answer in asyncio.run(main())] == [len(item) for item in items]
+
+
 def test_errors_arrive_and_progress_is_told_in_the_loop(artifact) -> None:
     session = Session(artifact(), "cpu")
     told: list[tuple[int, int | None, bool]] = []
@@ -105,6 +148,12 @@ def test_errors_arrive_and_progress_is_told_in_the_loop(artifact) -> None:
     assert told[-1] == (10, 10, True) and all(in_loop for *_, in_loop in told)
 
 
+async def _first(answers: AsyncIterator[Any]) -> Any:
+    async for answer in answers:
+        return answer
+    return None
+
+
 Call = Callable[[Session], Awaitable[Any]]
 
 
@@ -112,6 +161,7 @@ Call = Callable[[Session], Awaitable[Any]]
     ("form", "call"),
     [
         ({}, lambda session: session.predict_async(_sequences(3000), batch_size=1)),
+        ({}, lambda session: _first(session.predict_iter_async(_sequences(3000), batch_size=1))),
         ({"vocab_size": 5, "states": True}, lambda session: session.generate_async([1], max_steps=100_000)),
     ],
 )
@@ -171,6 +221,36 @@ def test_a_thread_between_two_runs_starts_none_when_cancelled(artifact, monkeypa
 
     asyncio.run(main())
     assert len(runs) == 3
+
+
+def test_no_progress_is_told_of_a_run_that_was_cancelled(artifact, monkeypatch) -> None:
+    session = Session(artifact(), "cpu")
+    told: list[int] = []
+    runs: list[int] = []
+    run = session.run
+
+    async def main() -> None:
+        inside, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def third_waits(inputs: Any) -> Any:
+            runs.append(1)
+            if len(runs) == 3:
+                loop.call_soon_threadsafe(inside.set)
+                go_on.wait()
+            return run(inputs)
+
+        monkeypatch.setattr(session, "run", third_waits)
+        call = session.predict_async(_sequences(8), batch_size=1, progress=lambda done, _: told.append(done))
+        task = asyncio.ensure_future(call)
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+
+    asyncio.run(main())
+    assert (len(runs), told) == (3, [1, 2])
 
 
 async def _one_more(session: Session) -> None:
