@@ -89,7 +89,9 @@ class Generation:
             if feedback.tokens:
                 current = current.astype(start.dtype, copy=False)
             carried = {state.name: np.asarray(outputs[output]) for state, output in feedback.states}
-            going = ~np.isin(current, stops) if stops else np.ones(len(alive), bool)
+            going = np.ones(len(alive), bool)
+            for stop in stops:  # few, and np.isin takes as long as a small network's step
+                going &= current != stop
             written.append(alive[going], current[going])
             going &= written.steps[alive] < ending.max_steps
             if ending.until:
