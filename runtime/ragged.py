@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -14,25 +13,15 @@ import numpy as np
 
 from seqport.runtime.artifact import Description
 from seqport.runtime.cost import RunCost
-from seqport.runtime.errors import InputError, InputSizeError
+from seqport.runtime.errors import InputError
 from seqport.runtime.grouping import cuts, samples
 from seqport.runtime.options import MEMORY, Answer, Options, Run
 from seqport.runtime.packing import Footprint, Slot, axis_name, batch_axis_of
 from seqport.runtime.rows import RowReader, Rows, of_item
+from seqport.runtime.windows import ReadAhead, Window
 
 # From so many rows on, some runs for the sake of learning what runs cost are worth what they take.
 _WORTH_SAMPLES = 64
-
-
-@dataclass
-class _Window:
-    """Items that were read ahead; `answers` has one place for each, None until it is answered."""
-
-    start: int
-    rows: Rows
-    answers: list[Any]  # Answer or InputError
-    ended: bool = False
-    failure: Exception | None = None  # what stopped the reading
 
 
 class RaggedBatches:
@@ -67,8 +56,7 @@ class RaggedBatches:
         self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
         self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
         self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
-        simple = len(axes) == 1 and not self._reader.unpadded
-        self._linear = self._footprint.linear(axes[0]) if simple else None
+        self._ahead = ReadAhead(self._reader, self._footprint)
         self._clock = clock
         self.cost = RunCost()
 
@@ -89,10 +77,9 @@ class RaggedBatches:
         iterator, done, ended = iter(items), 0, False
         while not ended:
             if listed is not None:
-                part = listed[done : done + options.read_ahead]
-                window = self._read_at_once(part, done, options) or self._read(iter(part), done, options)
+                window = self._ahead.of_list(listed[done : done + options.read_ahead], done, options)
             else:
-                window = self._read(iterator, done, options)
+                window = self._ahead.of_iterator(iterator, done, options)
             self._answer(run, window, total, options)
             answers, failure = window.answers, window.failure
             if options.on_error == "raise":
@@ -104,65 +91,7 @@ class RaggedBatches:
                 raise failure
             done, ended = done + len(window.answers), window.ended
 
-    def _read_at_once(self, items: Sequence[Any], start: int, options: Options) -> _Window | None:
-        """The same for a list of plain sequences, where no item is wrong and memory is enough; else None."""
-        rows = self._reader.empty()
-        if not self._linear or not items or not self._reader.add_all(rows, start, items):
-            return None
-        limit, (fixed, per_step) = options.memory_limit or MEMORY, self._linear
-        if fixed * len(items) + per_step * sum(rows.lengths[0]) > limit:
-            return None
-        return _Window(start, rows, [None] * len(items), len(items) < options.read_ahead)
-
-    def _read(self, iterator: Iterator[Any], start: int, options: Options) -> _Window:
-        """As many items as may be held, or up to the first one that is wrong."""
-        window = _Window(start, self._reader.empty(), [])
-        rows, answers, add = window.rows, window.answers, self._reader.add
-        limit, held = options.memory_limit or MEMORY, 0
-        try:
-            for index, item in enumerate(islice(iterator, options.read_ahead), start):
-                try:
-                    add(rows, index, item)
-                    size = self._row_bytes(rows)
-                    if size > limit and options.memory_limit:
-                        self._refuse_size(rows, index, size, limit)
-                except InputError as error:
-                    if options.on_error == "raise":
-                        raise
-                    answers.append(error)
-                    continue
-                answers.append(None)
-                held += size
-                if held >= limit:
-                    return window
-        except Exception as error:  # of the item, or of whatever the items come from
-            if not options.in_order:
-                raise
-            window.failure = error
-        window.ended = len(answers) < options.read_ahead
-        return window
-
-    def _row_bytes(self, rows: Rows) -> int:
-        """Of the row that was read last, alone in its batch."""
-        if self._linear:
-            return self._linear[0] + self._linear[1] * rows.lengths[0][-1]
-        sizes = {axis: lengths[-1] for axis, lengths in zip(self._reader.axes, rows.lengths, strict=True)}
-        longest = max(sizes.values(), default=1)
-        if rows.alike:
-            sizes |= zip(self._reader.unpadded, rows.alike[-1], strict=True)
-        return self._footprint(sizes, longest)
-
-    def _refuse_size(self, rows: Rows, index: int, size: int, limit: int) -> None:
-        rows.drop_last()
-        raise of_item(
-            index,
-            InputSizeError(
-                f"its inputs and outputs take {size} bytes, and memory_limit is {limit}: "
-                "raise the limit, or split the sequence"
-            ),
-        )
-
-    def _answer(self, run: Run, window: _Window, total: int | None, options: Options) -> None:
+    def _answer(self, run: Run, window: Window, total: int | None, options: Options) -> None:
         """Fill in the answers of a window, and say after each batch how many there are."""
         wrong = len(window.answers) - len(window.rows.indices)
         done = window.start + wrong
@@ -243,11 +172,11 @@ class RaggedBatches:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Some rows by length: their order, their steps, and how many a batch may have that ends with each."""
         limit, bound = options.memory_limit or MEMORY, options.batch_size
-        if self._linear:  # one sequence, and nothing else that differs
+        if self._ahead.linear:  # one sequence, and nothing else that differs
             lengths = np.array(rows.lengths[0])
             order = lengths.argsort(kind="stable")
             steps = lengths[order]
-            fixed, per_step = self._linear
+            fixed, per_step = self._ahead.linear
             if (fixed + per_step * int(steps[-1])) * bound <= limit:
                 return order, steps, np.full(len(steps), bound)
             return order, steps, np.clip(limit // (fixed + per_step * steps), 1, bound)
