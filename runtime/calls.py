@@ -113,7 +113,7 @@ class Calls(ABC):
         Args:
             items: as in `predict`.
             batch_size: as in `predict`.
-            memory_limit: as in `predict`; reading ahead also stops with the item that, with all answers, reaches it.
+            memory_limit: as in `predict`; reading ahead also stops where items and answers reach four times that.
             progress: as in `predict`.
             on_error: as in `predict`. With "raise", all answers before the wrong item are given first. If the item
                 does not fit the signature, `items` then stands just behind it, so that another call goes on

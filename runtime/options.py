@@ -18,6 +18,7 @@ Run = Callable[[Mapping[str, Any]], Answer]
 BATCH_SIZE = 128
 READ_AHEAD = 4096
 MEMORY = 2**28
+_BATCHES_HELD = 4
 
 
 class Bounds(TypedDict, total=False):
@@ -43,6 +44,16 @@ class Options:
     on_error: Literal["raise", "return"] = "raise"
     read_ahead: int = READ_AHEAD
     in_order: bool = True  # what comes before a wrong item is answered before its error is raised
+
+    @property
+    def batch_bytes(self) -> int:
+        """What a padded batch may take."""
+        return self.memory_limit or MEMORY
+
+    @property
+    def held_bytes(self) -> int:
+        """What items read ahead and their answers may take: enough for several batches to choose among."""
+        return _BATCHES_HELD * self.batch_bytes
 
     def __post_init__(self) -> None:
         for name, what in (("batch_size", "row a batch"), ("read_ahead", "item"), ("memory_limit", "byte")):

@@ -15,7 +15,7 @@ from seqport.runtime.artifact import Description
 from seqport.runtime.cost import RunCost
 from seqport.runtime.errors import InputError
 from seqport.runtime.grouping import cuts, samples
-from seqport.runtime.options import MEMORY, Answer, Options, Run
+from seqport.runtime.options import Answer, Options, Run
 from seqport.runtime.packing import Footprint, Slot, axis_name, batch_axis_of
 from seqport.runtime.rows import RowReader, Rows, of_item
 from seqport.runtime.windows import ReadAhead, Window
@@ -171,7 +171,7 @@ class RaggedBatches:
         self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Some rows by length: their order, their steps, and how many a batch may have that ends with each."""
-        limit, bound = options.memory_limit or MEMORY, options.batch_size
+        limit, bound = options.batch_bytes, options.batch_size
         if self._ahead.linear:  # one sequence, and nothing else that differs
             lengths = np.array(rows.lengths[0])
             order = lengths.argsort(kind="stable")

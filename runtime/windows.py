@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
 
 from seqport.runtime.errors import InputError, InputSizeError
-from seqport.runtime.options import MEMORY, Options
+from seqport.runtime.options import Options
 from seqport.runtime.packing import Footprint
 from seqport.runtime.rows import RowReader, Rows, of_item
 
@@ -56,16 +57,39 @@ class ReadAhead:
             start: the index of the next item.
             options: of the call.
         """
+        return self._one_by_one(iterator, start, options, options.held_bytes)
+
+    def of_list(self, items: Sequence[Any], start: int, options: Options) -> Window:
+        """The same from a part of a list; at once where these are plain sequences and none is wrong.
+
+        Where all answers are kept anyway, they do not bound what is read.
+
+        Args:
+            items: that part, of at most `read_ahead` items.
+            start: the index of its first item.
+            options: of the call.
+        """
+        most = options.held_bytes if options.in_order else math.inf
+        rows = self._reader.empty()
+        if self.linear and items and self._reader.add_all(rows, start, items):
+            fixed, per_step = self.linear
+            largest = fixed + per_step * max(rows.lengths[0])
+            whole = fixed * len(items) + per_step * sum(rows.lengths[0])
+            if whole <= most and (options.memory_limit is None or largest <= options.memory_limit):
+                return Window(start, rows, [None] * len(items), len(items) < options.read_ahead)
+        return self._one_by_one(iter(items), start, options, most)
+
+    def _one_by_one(self, iterator: Iterator[Any], start: int, options: Options, most: float) -> Window:
         window = Window(start, self._reader.empty(), [])
         rows, answers, add = window.rows, window.answers, self._reader.add
-        limit, held = options.memory_limit or MEMORY, 0
+        held = 0
         try:
             for index, item in enumerate(islice(iterator, options.read_ahead), start):
                 try:
                     add(rows, index, item)
                     size = self._row_bytes(rows)
-                    if size > limit and options.memory_limit:
-                        _refuse_size(rows, index, size, limit)
+                    if options.memory_limit and size > options.memory_limit:
+                        _refuse_size(rows, index, size, options.memory_limit)
                 except InputError as error:
                     if options.on_error == "raise":
                         raise
@@ -73,7 +97,7 @@ class ReadAhead:
                     continue
                 answers.append(None)
                 held += size
-                if held >= limit:
+                if held >= most:
                     return window
         except Exception as error:  # of the item, or of whatever the items come from
             if not options.in_order:
@@ -81,21 +105,6 @@ class ReadAhead:
             window.failure = error
         window.ended = len(answers) < options.read_ahead
         return window
-
-    def of_list(self, items: Sequence[Any], start: int, options: Options) -> Window:
-        """The same from a part of a list; at once where these are plain sequences, none wrong, and memory is enough.
-
-        Args:
-            items: that part, of at most `read_ahead` items.
-            start: the index of its first item.
-            options: of the call.
-        """
-        rows = self._reader.empty()
-        if self.linear and items and self._reader.add_all(rows, start, items):
-            fixed, per_step = self.linear
-            if fixed * len(items) + per_step * sum(rows.lengths[0]) <= (options.memory_limit or MEMORY):
-                return Window(start, rows, [None] * len(items), len(items) < options.read_ahead)
-        return self.of_iterator(iter(items), start, options)
 
     def _row_bytes(self, rows: Rows) -> int:
         """Of the row that was read last, alone in its batch."""

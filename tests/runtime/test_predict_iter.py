@@ -80,12 +80,25 @@ def test_no_batch_takes_more_memory_than_the_limit(artifact, form, monkeypatch) 
     _assert_answers(session, answers, items)
 
 
-def test_items_read_ahead_stay_within_the_limit(artifact) -> None:
+@pytest.mark.parametrize("form", [list, iter])
+def test_items_read_ahead_stay_within_four_times_the_limit(artifact, form, monkeypatch) -> None:
     session, items = Session(artifact(), "cpu"), _sequences([11] * 50)
-    read: list[int] = []
-    answers = session.predict_iter((read.append(1) or item for item in items), memory_limit=10 * 4 * (11 * 8 + 8))
+    spy = Spy(session, monkeypatch)
+    answers = session.predict_iter(form(items), memory_limit=10 * 4 * (11 * 8 + 8))
     next(answers)
-    assert len(read) == 10
+    assert sum(spy.rows) == 40 and max(spy.rows) == 10
+    assert len(list(answers)) == 49
+
+
+def test_a_list_is_grouped_as_a_whole_whatever_the_limit(artifact, monkeypatch) -> None:
+    """All of its items and answers are in memory anyway, so reading few at a time would save nothing."""
+    session, items = Session(artifact(), "cpu"), _sequences([1, 11] * 100)
+    limit, spy = 8 * 4 * (11 * 8 + 8), Spy(session, monkeypatch)
+    session.predict(iter(items), memory_limit=limit)
+    assert max(spy.rows) < 30
+    spy.rows.clear()
+    session.predict(items, memory_limit=limit)
+    assert max(spy.rows) > 40 and max(spy.bytes) <= limit
 
 
 def test_an_item_beyond_the_limit_is_named(artifact) -> None:
