@@ -111,21 +111,25 @@ class StreamSignature:
         alike: dict[Any, list[int]] = {}
         for index, chunk in enumerate(chunks):
             if chunk.steps:
-                key = tuple(self.inputs[name].unpadded_sizes(chunk.arrays[name]) for name in self._chunk_names)
+                key = tuple(
+                    tuple(chunk.arrays[name].shape[place] for place in self.inputs[name].unpadded)
+                    for name in self._chunk_names
+                )
                 alike.setdefault(key, []).append(index)
         return list(alike.values())
 
     def feed(self, chunks: Sequence[Chunk]) -> dict[str, np.ndarray]:
         """The inputs of a run over chunks of one group, without the states."""
         feed = {}
-        even = len({chunk.steps for chunk in chunks}) == 1
+        longest = max(chunk.steps for chunk in chunks)
+        even = all(chunk.steps == longest for chunk in chunks)
         for name, new_axis, slot in self._chunk_plan:
             if len(chunks) == 1:  # a view is enough, at a tenth of the time
                 feed[name] = chunks[0].arrays[name][new_axis]
             elif even:
                 feed[name] = np.stack([chunk.arrays[name] for chunk in chunks], slot.batch)
             else:
-                feed[name] = slot.pack([chunk.arrays[name] for chunk in chunks])
+                feed[name] = slot.pack([chunk.arrays[name] for chunk in chunks], longest)
         if self.lengths:
             steps = np.array([chunk.steps for chunk in chunks], self.lengths.dtype)
             feed[self.lengths.name] = steps.reshape(-1, *[1] * (len(self.lengths.axes) - 1))
@@ -139,7 +143,8 @@ class StreamSignature:
             if slot.sequence is None or array.shape[slot.steps] == steps:
                 found[name] = row_of(array, slot.batch, place)
             else:
-                found[name] = slot.cut(array, place, {self._axis: steps})
+                row = row_of(array, slot.batch, place)
+                found[name] = row[(*[slice(None)] * slot.row_steps, slice(steps if slot.padded else None))].copy()
         return found
 
     def nothing(self) -> dict[str, np.ndarray]:
