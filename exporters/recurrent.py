@@ -15,7 +15,8 @@ outputs  y        [seq, batch, D * num_hidden_units], in the order of time
          h_T, c_T [D, batch, num_hidden_units]; c_T repeats h_T where a cell has no c
 
 A masked step leaves the states as they are. At masked steps y is 0 or, where `padded_outputs`
-is "hold", the output of the step processed before (0 where there is none).
+is "hold", the output of the step processed before (0 where there is none), or, where it is "state",
+the state h itself: the same, but h_0 where there is none. "state" is for one direction.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class RecurrentCall:
         gate_order: the framework's order of the gates' blocks, such as "ifgo" or "rzn".
         transposed: the weights are [input_dim, G * num_hidden_units], as Keras keeps them.
         reset_after: a GRU's reset gate acts after the recurrent product.
-        padded_outputs: "zero" or "hold".
+        padded_outputs: "zero", "hold" or "state".
         peepholes: each direction has the weight P.
     """
 

@@ -69,7 +69,9 @@ class RecurrentInfo:
     direction: str
     num_hidden_units: int
     lengths: str | None  # the graph input that reaches sequence_lens; "mask" where a mask does
-    padded_outputs: str  # what stands at padded steps: "zero", "hold" (the previous output), "value:-1.0"
+    # What stands at padded steps: "zero", "hold" (the previous output), "state" (the same, and the initial state
+    # before a row's first valid step), "value:-1.0".
+    padded_outputs: str
 
 
 @dataclass(frozen=True)

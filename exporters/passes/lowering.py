@@ -12,7 +12,7 @@ import onnx_ir as ir
 from seqport.exporters.passes.builder import Builder, outputs_of, replace
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.lengths import is_zero, lengths_behind
-from seqport.exporters.passes.masks import compact, hold_last, spread
+from seqport.exporters.passes.masks import compact, hold_initial, hold_last, spread
 from seqport.exporters.passes.weights import Cache, native_weights
 from seqport.exporters.recurrent import (
     C_0,
@@ -66,11 +66,7 @@ def _lower(node: ir.Node, cache: Cache) -> RecurrentCall:
         call.op_type, x, W, R, B, lengths, *states, *P, num_outputs=1 + num_states(call.cell), **_attributes(call)
     )
     Y, *finals = outputs_of(native)
-    y = _joined(build, Y, call)
-    if mask is not None:
-        y = spread(build, y, mask, reverse=call.direction == "reverse", hold=call.padded_outputs == "hold")
-    elif lengths is not None and call.padded_outputs == "hold" and call.direction == "forward":
-        y = hold_last(build, y, lengths)  # in reverse the padding comes first: nothing to hold, zeros
+    y = _at_padding(build, call, _joined(build, Y, call), mask, lengths, states[0])
     if lengths is not None:
         finals = [_kept_state(build, lengths, *pair) for pair in zip(states, finals, strict=True)]
     _replace(node, [y, *finals, finals[-1]][: len(node.outputs)])
@@ -103,6 +99,28 @@ def _joined(build: Builder, Y: ir.Value, call: RecurrentCall) -> ir.Value:
         return build.op("Squeeze", Y, build.const([1], name="axes"))
     by_row = build.op("Transpose", Y, perm=[0, 2, 1, 3])
     return build.op("Reshape", by_row, build.const([0, 0, -1], name="shape"))
+
+
+def _at_padding(
+    build: Builder,
+    call: RecurrentCall,
+    y: ir.Value,
+    mask: ir.Value | None,
+    lengths: ir.Value | None,
+    h_0: ir.Value | None,
+) -> ir.Value:
+    """Y with what the call wants at padded steps; of a mask, back from the front."""
+    reverse, hold = call.direction == "reverse", call.padded_outputs != "zero"
+    initial = h_0 if call.padded_outputs == "state" else None
+    if mask is not None:
+        assert lengths is not None  # the mask's
+        return spread(build, y, mask, lengths, reverse=reverse, hold=hold, initial=initial)
+    if lengths is None or not hold:
+        return y
+    if call.direction == "forward":
+        return hold_last(build, y, lengths, initial)
+    # In reverse the padding comes first: nothing is held but the initial state.
+    return y if initial is None else hold_initial(build, y, lengths, initial)
 
 
 def _clipped(build: Builder, lengths: ir.Value, x: ir.Value) -> ir.Value:

@@ -69,7 +69,8 @@ def emit_layer(
     empty = stacks.may_be_empty(layer.states[0])
     if empty:
         x, mask = _one_more(stacks, x, mask)
-    call, weights = _call(stacks, layer, reverse=reverse, padding="zero" if condition is None or gate.zero else "hold")
+    held = "state" if states[0] is not None else "hold"
+    call, weights = _call(stacks, layer, reverse=reverse, padding="zero" if condition is None or gate.zero else held)
     cast = dtype not in (None, ir.DataType.FLOAT)
     if cast:  # ONNX Runtime's recurrent kernels compute in float32
         x = build.op("Cast", x, to=ir.DataType.FLOAT)

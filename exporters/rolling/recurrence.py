@@ -17,7 +17,6 @@ from seqport.exporters.lift.recognise import Candidate, recognise
 from seqport.exporters.lift.steps import State
 from seqport.exporters.lift.walk import Facts
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.lengths import is_zero
 from seqport.exporters.recurrent import RecurrentCall, num_states
 from seqport.exporters.rolling.backward import is_backward, turned
 from seqport.exporters.rolling.components import reached
@@ -131,11 +130,9 @@ class _Way:
 
 
 def _way(layer: Layer, gate: Gated) -> _Way:
-    """A loop that runs backward becomes a backward layer, where nothing of an initial state would be held in front."""
+    """A loop that runs backward becomes a backward layer."""
     parts = [*layer.inputs.values(), *([] if gate.condition is None else [gate.condition])]
     if not all(is_backward(part) for part in parts):
-        return _Way(layer.inputs, gate.condition, False)
-    if gate.condition is not None and not all(is_zero(state.initial) for state in layer.states):
         return _Way(layer.inputs, gate.condition, False)
     inputs = {name: turned(term) for name, term in layer.inputs.items()}
     return _Way(inputs, None if gate.condition is None else turned(gate.condition), True)
