@@ -74,7 +74,7 @@ def hold_last(build: Builder, y: ir.Value, lengths: ir.Value, initial: ir.Value 
 
 
 def hold_initial(build: Builder, y: ir.Value, lengths: ir.Value, initial: ir.Value) -> ir.Value:
-    """Y [seq, batch, size] of a reverse layer with the initial state [1, batch, size] at the padding: it comes first."""
+    """Y [seq, batch, size] of a reverse layer with the initial state [1, batch, size] at padding, which comes first."""
     steps = _steps(build, build.op("Shape", y, start=0, end=1))
     kept = build.op("Less", steps, build.op("Cast", lengths, to=ir.DataType.INT64))
     return build.op("Where", build.op("Unsqueeze", kept, build.const([2], name="axes")), y, initial)
