@@ -16,6 +16,7 @@ from seqport.exporters.lift.cells import Cell
 from seqport.exporters.passes.lengths import is_zero, lengths_behind
 from seqport.exporters.recurrent import CELLS, DOMAIN, OP_TYPE, RecurrentCall
 from seqport.exporters.rolling.gating import Gated
+from seqport.exporters.rolling.spare import Steps, with_spare_step
 from seqport.exporters.rolling.stacks import Stacks, rank_of
 from seqport.exporters.rolling.terms import Before, NotRollable, Term
 
@@ -65,24 +66,26 @@ def emit_layer(
     mask = None if condition is None else _mask(stacks, condition, gate, x, rank)
     if gate.zero:
         _require_prefix(mask, layer, reverse=reverse)
-    x = _flat(stacks, x, rank)
+    steps = Steps(_flat(stacks, x, rank), mask)
     empty = stacks.may_be_empty(layer.states[0])
     if empty:
-        x, mask = _one_more(stacks, x, mask)
+        steps = with_spare_step(build, steps, stacks.count(layer.states[0]))
+    x = steps.x
     held = "state" if states[0] is not None else "hold"
     call, weights = _call(stacks, layer, reverse=reverse, padding="zero" if condition is None or gate.zero else held)
     cast = dtype not in (None, ir.DataType.FLOAT)
     if cast:  # ONNX Runtime's recurrent kernels compute in float32
         x = build.op("Cast", x, to=ir.DataType.FLOAT)
         weights = [None if w is None else build.op("Cast", w, to=ir.DataType.FLOAT) for w in weights]
-    first = build.op(OP_TYPE, x, None, mask, *(*states, None)[:2], *weights, num_outputs=3, **call.attributes())
+    operands = (x, steps.lengths, steps.mask, *(*states, None)[:2], *weights)
+    first = build.op(OP_TYPE, *operands, num_outputs=3, **call.attributes())
     node = first.producer()
     assert node is not None
     node.domain, node.name = DOMAIN, f"{layer.name}/rolled"
     y, *finals = node.outputs
     y.shape, y.dtype = ir.Shape([None, None, layer.size]), ir.DataType.FLOAT
     if empty:
-        y = stacks.window(y, int(reverse), int(not reverse))
+        y = stacks.window(y, 0, 1)
     if cast:
         y, finals = build.op("Cast", y, to=dtype), [build.op("Cast", final, to=dtype) for final in finals]
     return _ranked(stacks, y, lead, rank, layer.size, 1), [
@@ -128,19 +131,6 @@ def _flat(stacks: Stacks, x: ir.Value, rank: int) -> ir.Value:
         return stacks.build.op("Unsqueeze", x, stacks.build.const([1], name="axes"))
     ends = [stacks.build.op("Shape", x, start=0, end=1), stacks.build.op("Shape", x, start=-1)]
     return stacks.build.op("Reshape", x, stacks.build.op("Concat", ends[0], stacks.build.const([-1]), ends[1], axis=0))
-
-
-def _one_more(stacks: Stacks, x: ir.Value, mask: ir.Value | None) -> tuple[ir.Value, ir.Value]:
-    """One masked step behind the others: ONNX Runtime's recurrent kernels need one, and a loop may take none."""
-    build = stacks.build
-    sizes = [build.op("Shape", x, start=i, end=i + 1) for i in range(3)]
-    step = build.op("Concat", build.const([1]), *sizes[1:], axis=0)
-    more = build.op("Expand", build.op("CastLike", build.const(0.0, "float32"), x), step)
-    column = build.op("Expand", build.const(False, "bool"), build.op("Concat", sizes[1], build.const([1]), axis=0))
-    if mask is None:
-        every = build.op("Concat", sizes[1], sizes[0], axis=0)
-        mask = build.op("Expand", build.const(True, "bool"), every)
-    return build.op("Concat", x, more, axis=0), build.op("Concat", mask, column, axis=1)
 
 
 def _ranked(stacks: Stacks, value: ir.Value, lead: ir.Value, rank: int, size: int, steps: int) -> ir.Value:

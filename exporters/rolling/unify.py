@@ -132,7 +132,7 @@ class Unifier:
         """Whether a value is a term's member at the last step."""
         if part is None or value is None:
             return part is value
-        if part.family[-1] is value:
+        if part.family[-1] is value or (isinstance(part, Same) and part.value is value):
             return True
         if isinstance(part, Before):
             return part.after.family[part.count - 2] is value

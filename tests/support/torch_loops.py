@@ -181,6 +181,14 @@ def _all_but_last(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return total, h
 
 
+def _all_but_last_backwards(self: Any, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    h, total = _zeros(x), x.new_zeros(x.size(0), 3)
+    for t in range(x.size(1) - 2, -1, -1):
+        h = torch.where((t < lengths)[:, None], self.cell(x[:, t], h), h)
+        total = total + self.head(h)
+    return total, h
+
+
 def _grown(self: Any, x: Tensor) -> Tensor:
     h, outputs = _zeros(x), torch.zeros(x.size(0), 0, HIDDEN)
     for t in range(x.size(1)):
@@ -257,6 +265,7 @@ LOOPS: dict[str, tuple[Callable[..., Any], tuple[Input, ...], dict[str, Part]]] 
     "masked-fill": (_filled, (X, MASK), {"cell": RNN}),
     "given-states": (_given, (X, H_0, C_0), {"cell": LSTM}),
     "all-but-last": (_all_but_last, (X,), {"cell": GRU, "head": HEAD}),
+    "all-but-last-backwards": (_all_but_last_backwards, (X, LENGTHS), {"cell": GRU, "head": HEAD}),
     "grown": (_grown, (X,), {"cell": GRU}),
     "previous-input": (_previous, (X,), {"cell": GRU}),
     "previous-state": (_previous_state_read, (X,), {"cell": GRU, "head": HEAD}),
