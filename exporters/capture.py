@@ -27,6 +27,8 @@ class Capture:
             twice in a row, and the second answer given.
         refusals: recurrent layers that stayed as the framework wrote them, and why.
         fixed_axes: dynamic axes that the trace fixed by unrolling a loop over them, with the traced size.
+        told: which of the fixed axes are none of an input, but a number of steps that values tell, max(lengths); an
+            output of the same name tells it, behind the model's own, until the loops are rolled.
         bounds: dynamic axes up to whose size, given here, the trace holds: beyond it the model refuses, or is another.
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
@@ -46,5 +48,6 @@ class Capture:
     turning_points: Sequence[int] = ()
     turns: Sequence[Mapping[str, int]] = ()
     fixed_axes: dict[str, int] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
     bounds: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

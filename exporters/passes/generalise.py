@@ -50,9 +50,7 @@ _LARGEST_RANK = 8
 def generalise(job: Job) -> None:
     """Replace the sizes of axes that the trace fixed."""
     for axis, size in job.capture.fixed_axes.items():
-        source = source_of(job, axis)
-        if source is not None:
-            _replace(job.model.graph, size, *source)
+        _replace(job, axis, size)
 
 
 @dataclass(frozen=True)
@@ -108,16 +106,16 @@ def generalise_arithmetic(job: Job, other: Job, numbers: Sequence[Number]) -> No
     for number in numbers:
         array, again = (constant(node.inputs[number.index]) for node in (number.node, twin[number.node]))
         expected = _FORMS[number.form](other.capture.fixed_axes[number.axis])
-        source = source_of(job, number.axis)
-        if array is None or again is None or source is None or again.reshape(-1)[0] != again.dtype.type(expected):
-            continue
-        _read_off(number, array, *source)
+        if array is not None and again is not None and again.reshape(-1)[0] == again.dtype.type(expected):
+            _read_off(job, number, array)
     job.model.graph.sort()
 
 
-def _read_off(number: Number, like: np.ndarray, source: ir.Value, position: int) -> None:
-    build = Builder(number.node, source.name or "input")
-    size = build.op("Shape", source, start=position, end=position + 1)
+def _read_off(job: Job, number: Number, like: np.ndarray) -> None:
+    build = Builder(number.node, number.axis)
+    size = size_of(job, number.axis, build)
+    if size is None:
+        return
     if number.form in ("one less", "one more"):
         size = build.op("Add", size, build.const([1 if number.form == "one more" else -1]))
     size = build.op("Cast", size, to=ir.DataType.from_numpy(like.dtype))
@@ -126,21 +124,24 @@ def _read_off(number: Number, like: np.ndarray, source: ir.Value, position: int)
     number.node.replace_input_with(number.index, size if like.ndim else build.op("Squeeze", size))
 
 
-def source_of(job: Job, axis: str) -> tuple[ir.Value, int] | None:
-    """An input that has the axis, and at which position."""
+def size_of(job: Job, axis: str, build: Builder) -> ir.Value | None:
+    """The size of a fixed axis, int64 [1]: an input's, or what an output tells; None without either."""
+    if axis in job.capture.told:
+        return next(value for value in job.model.graph.outputs if value.name == axis)
     for value, item in zip(job.model.graph.inputs, job.capture.inputs, strict=True):
         for position, name in item.dynamic_axes.items():
             if name == axis:
-                return value, position
+                return build.op("Shape", value, start=position, end=position + 1)
     return None
 
 
-def _replace(graph: ir.Graph, size: int, source: ir.Value, position: int) -> None:
-    first = next(iter(graph))
-    build = Builder(first, source.name or "input")
+def _replace(job: Job, axis: str, size: int) -> None:
+    graph = job.model.graph
+    build = Builder(next(iter(graph)), axis)
     measured: ir.Value | None = None
+    sizes = {**_SIZES, "Slice": (1, 2)} if axis in job.capture.told else _SIZES  # what stands behind so many steps
     for node in list(graph):
-        places = _SIZES.get(node.op_type, ())
+        places = sizes.get(node.op_type, ())
         for index, value in enumerate(node.inputs):
             if places is not None and index not in places:
                 continue
@@ -150,7 +151,9 @@ def _replace(graph: ir.Graph, size: int, source: ir.Value, position: int) -> Non
             if places is None and not all(_is_of_shapes(other) for other in node.inputs if other is not value):
                 continue  # a number of the user's own, in arithmetic on data
             if measured is None:
-                measured = build.op("Shape", source, start=position, end=position + 1)
+                measured = size_of(job, axis, build)
+            if measured is None:
+                return
             node.replace_input_with(index, _measured(build, array, size, measured))
     graph.sort()
 

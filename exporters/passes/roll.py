@@ -47,6 +47,7 @@ def roll_loops(job: Job) -> None:
             raise RefusedError(
                 layer, f"runs in a Python loop that cannot be rolled back: {reason}", reason.remedy or _REMEDY
             ) from reason
+        del graph.outputs[len(graph.outputs) - len(job.capture.told) :]
     lower_single_steps(job.model)
 
 
@@ -90,6 +91,12 @@ def _as_traced(job: Job) -> None:
 def _fixed(job: Job, why: str = "") -> RefusedError:
     """The refusal of a model whose trace fixed an axis by something else than a loop."""
     axis = next(iter(job.capture.fixed_axes))
+    if axis in job.capture.told:
+        return RefusedError(
+            "the model",
+            f"takes max(lengths), or another largest value of a tensor, as a Python number{why}",
+            "keep it a tensor, or use it as the bound of a loop over time steps alone",
+        )
     name = next(item.name for item in job.capture.inputs if axis in item.dynamic_axes.values())
     return RefusedError(
         "the model",

@@ -97,7 +97,9 @@ def _of_cell(gated: Mapping[Before, Gated], cells: list[Applied], circle: frozen
     call = RecurrentCall.from_node(cell.node)
     if len(cells) > 1:
         names = sorted({RecurrentCall.from_node(item.node).layer for item in cells})
-        raise NotRollable(f"{' and '.join(names)} read each other's states", layer=names[0], remedy=ONE_STEP)
+        several = f"{' and '.join(names)} read each other's states"
+        reason = several if len(names) > 1 else f"it runs {len(cells)} times a step"
+        raise NotRollable(reason, layer=names[0], remedy=ONE_STEP)
     if cell.operands[X] in circle:
         reason = "what goes into it at a step is computed from what came out at the step before"
         raise NotRollable(reason, layer=call.layer, remedy=ONE_STEP)

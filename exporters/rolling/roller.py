@@ -13,7 +13,7 @@ import onnx_ir as ir
 from seqport.exporters.cell import is_cell
 from seqport.exporters.lift.walk import Facts
 from seqport.exporters.passes.builder import Builder, constant, replace
-from seqport.exporters.passes.generalise import source_of
+from seqport.exporters.passes.generalise import size_of
 from seqport.exporters.passes.job import Job
 from seqport.exporters.recurrent import RecurrentCall
 from seqport.exporters.rolling.candidates import FEWEST, chains, joins, outlets
@@ -31,10 +31,17 @@ class Roller:
     def __init__(self, job: Job) -> None:
         self._job, self._graph = job, job.model.graph
         self._sizes = sorted(
-            {steps for size in job.capture.fixed_axes.values() for steps in _counts(size) if steps >= FEWEST},
+            {
+                steps
+                for axis, size in job.capture.fixed_axes.items()
+                for steps in _counts(size, halves=axis not in job.capture.told)
+                if steps >= FEWEST
+            },
             reverse=True,
         )
-        self._whole = set(job.capture.fixed_axes.values())
+        told = {axis: size for axis, size in job.capture.fixed_axes.items() if axis in job.capture.told}
+        self._whole = set(job.capture.fixed_axes.values()) - set(told.values())
+        self._told = {steps: size for size in told.values() for steps in _counts(size, halves=False)}
         self._unifier = Unifier(self._graph)
         self._reasons: list[tuple[str, NotRollable]] = []
         self._end = list(self._graph)[-1]
@@ -49,7 +56,8 @@ class Roller:
         joined = self._joins()
         self._chains()
         circles = components([term for term in self._unifier.terms if isinstance(term, Applied)])
-        stacks = Stacks(self._builder(), circles, self._seq, Solver(self._job, Facts(self._job.model)), self._whole)
+        solver = Solver(self._job, Facts(self._job.model))
+        stacks = Stacks(self._builder(), circles, self._seq, solver, self._whole, self._told)
         wholes = {node: self._join(stacks, node, spans) for node, spans in joined.items()}
         while self._steps_read(stacks, set(joined)):
             pass  # what was emitted may read single steps of another loop
@@ -88,7 +96,7 @@ class Roller:
 
     def _chains(self) -> None:
         place = {node: i for i, node in enumerate(self._graph)}
-        longest = [size - less for size in self._whole for less in range(ENDS + 1)]
+        longest = [size - less for size in self._job.capture.fixed_axes.values() for less in range(ENDS + 1)]
         for nodes in chains(self._graph, longest):
             if len(nodes) not in self._sizes:
                 continue
@@ -105,12 +113,10 @@ class Roller:
             build = self._builder()
             self._counts[count] = None
             for axis, size in self._job.capture.fixed_axes.items():
-                source = source_of(self._job, axis)
-                if 0 <= size - count <= ENDS and source is not None:
-                    value, position = source
-                    whole = build.op("Shape", value, start=position, end=position + 1)
-                    less = build.const([size - count])
-                    self._counts[count] = whole if size == count else build.op("Sub", whole, less)
+                whole = size_of(self._job, axis, build) if 0 <= size - count <= ENDS else None
+                if whole is not None:
+                    less = build.op("Sub", whole, build.const([size - count])) if size > count else whole
+                    self._counts[count] = less if size == count else build.op("Max", less, build.const([0]))
                     break
         return self._counts[count]
 
@@ -157,10 +163,10 @@ class Roller:
         return whole
 
 
-def _counts(size: int) -> Iterator[int]:
+def _counts(size: int, *, halves: bool) -> Iterator[int]:
     """Numbers of steps that a loop over an axis may take: all but some, or every second one."""
     yield from (size - less for less in range(ENDS + 1))
-    yield from (size // 2, (size + 1) // 2)
+    yield from (size // 2, (size + 1) // 2) if halves else ()
 
 
 def _ends(term: Applied) -> Iterator[tuple[ir.Value, int]]:

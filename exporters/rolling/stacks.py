@@ -44,6 +44,7 @@ class Stacks:
         seq: the number of steps of a loop that was traced at that many, [1], where it reads no sequence; or None.
         solve: emits a circle, and fills in `done` and `ends`.
         whole: numbers of steps of loops over a whole axis, which never is empty.
+        told: number of steps of a loop up to a size that values tell → that size, as traced.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Stacks:
         seq: Callable[[int], ir.Value | None],
         solve: Callable[[Stacks, frozenset[Term]], None],
         whole: Collection[int],
+        told: Mapping[int, int],
     ) -> None:
-        self.build, self.circles, self._whole = build, circles, whole
+        self.build, self.circles, self._whole, self._told = build, circles, whole, told
         self._seq, self._solve = seq, solve
         self._counts: dict[int, ir.Value] = {}
         self.done: dict[Term, Operand] = {}
@@ -153,6 +155,8 @@ class Stacks:
         order = [axis, *(i for i in range(shape.rank()) if i != axis)]
         moved = source if axis == 0 else self.build.op("Transpose", source, perm=order)
         first = term.start if term.stride > 0 else term.start - term.count + 1
+        if self._told.get(term.count, size) != size and abs(term.stride) == 1:
+            return self._taken_until(term, moved, first)
         if not isinstance(size, int):
             raise NotRollable(f"it takes {term.count} steps of {source.name}, whose length is not the loop's own")
         if abs(term.stride) > 1:
@@ -168,8 +172,17 @@ class Stacks:
         moved = self.cut(moved, first, first + term.count, 0) if fixed and back else self.window(moved, first, back)
         if term.stride < 0:
             moved = self.reversed(moved)
-        self._counts.setdefault(term.count, self.build.op("Shape", moved, start=0, end=1))
+        if term.count not in self._told:
+            self._counts.setdefault(term.count, self.build.op("Shape", moved, start=0, end=1))
         return self.build.op("Unsqueeze", moved, self.build.const([axis + 1], name="axes")) if term.kept else moved
+
+    def _taken_until(self, term: Taken, moved: ir.Value, first: int) -> ir.Value:
+        """As many steps of a longer sequence, [time, ...], as values tell."""
+        build = self.build
+        end = build.op("Add", self.count(term), build.const([first])) if first else self.count(term)
+        moved = build.op("Slice", moved, build.const([first]), end, build.const([0], name="axes"))
+        moved = self.reversed(moved) if term.stride < 0 else moved
+        return build.op("Unsqueeze", moved, build.const([term.axis + 1], name="axes")) if term.kept else moved
 
     def _every(self, term: Taken, moved: ir.Value, size: int) -> ir.Value:
         """Every second step of a sequence, say."""

@@ -197,17 +197,20 @@ def _join_writes(graph: ir.Graph) -> None:
             continue
         axis, steps, base = _writes(node)
         size = None if base.shape is None else base.shape[axis]
-        if not isinstance(size, int) or not steps or max(steps) >= size:
+        known = size if isinstance(size, int) else len(steps)
+        if not steps or max(steps) >= known:
             continue
         build = Builder(node, node.name or "written")
+        axes = build.const([axis], name="axes")
         parts = []
-        for written, run in itertools.groupby(range(size), key=lambda at: at in steps):
+        for written, run in itertools.groupby(range(known), steps.__contains__):
             places = list(run)
             if written:
-                axes = build.const([axis], name="axes")
                 parts += [build.op("Unsqueeze", steps[at], axes) for at in places]
             else:
                 parts.append(_slice(build, base, axis, places[0], places[-1] + 1))
+        if not isinstance(size, int):  # the first steps of an axis of any size
+            parts.append(_slice(build, base, axis, len(steps), _FAR))
         joined = build.op("Concat", *parts, axis=axis)
         replace(graph, node.outputs[0], _typed(joined, node), before=node)
 

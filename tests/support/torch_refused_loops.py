@@ -43,20 +43,32 @@ def _greedy(self: Any, x: Tensor) -> Tensor:
     return torch.stack(logits, 1)
 
 
-def _until_the_longest(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
-    h, outputs = _zeros(x), []
+def _twice_the_longest(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h = _zeros(x)
+    for _ in range(2 * int(lengths.max())):
+        h = self.cell(x[:, 0], h)
+    return h
+
+
+def _branch_on_the_longest(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h, longest = _zeros(x), int(lengths.max())
+    for t in range(longest):
+        h = self.cell(x[:, t], h)
+    return 2 * h if (longest + 3) // 2 == 25 else h
+
+
+def _branch_on_their_maximum(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h = _zeros(x)
     for t in range(int(lengths.max())):
         h = self.cell(x[:, t], h)
-        outputs.append(h)
-    return torch.stack(outputs, 1)
+    return 2 * h if lengths.max() == 44 else h
 
 
-def _while(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
-    h, t = _zeros(x), 0
-    while t < lengths.max():
+def _longest_in_arithmetic(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    h, longest = _zeros(x), int(lengths.max())
+    for t in range(longest):
         h = self.cell(x[:, t], h)
-        t += 1
-    return h
+    return h * longest**2
 
 
 def _shrinking_batch(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
@@ -64,15 +76,6 @@ def _shrinking_batch(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
     for t in range(x.size(1)):
         alive = int((lengths > t).sum())
         h = torch.cat([self.cell(x[:alive, t], h[:alive]), h[alive:]])
-    return h
-
-
-def _early_break(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
-    h = _zeros(x)
-    for t in range(x.size(1)):
-        if t >= lengths.max():
-            break
-        h = self.cell(x[:, t], h)
     return h
 
 
@@ -171,10 +174,11 @@ LOOPS: dict[str, tuple[Callable[..., Any], tuple[Input, ...], dict[str, Part]]] 
     "c at each step": (_cell_states, (X,), {"cell": LSTM}),
     "attention": (_attention, (X,), {"cell": GRU, "query": partial(nn.Linear, HIDDEN, FEATURES)}),
     "greedy": (_greedy, (X,), {"cell": GRU, "head": HEAD, "embedding": TABLE}),
-    "until the longest": (_until_the_longest, (X, LENGTHS), {"cell": GRU}),
-    "while": (_while, (X, LENGTHS), {"cell": GRU}),
+    "twice the longest": (_twice_the_longest, (X, LENGTHS), {"cell": GRU}),
+    "branch on the longest": (_branch_on_the_longest, (X, LENGTHS), {"cell": GRU}),
+    "branch on their maximum": (_branch_on_their_maximum, (X, LENGTHS), {"cell": GRU}),
+    "longest in arithmetic": (_longest_in_arithmetic, (X, LENGTHS), {"cell": GRU}),
     "shrinking batch": (_shrinking_batch, (X, LENGTHS), {"cell": GRU}),
-    "early break": (_early_break, (X, LENGTHS), {"cell": GRU}),
     "a row at a time": (_a_row_at_a_time, (X, LENGTHS), {"cell": GRU}),
     "zoneout": (_zoneout, (X,), {"cell": GRU}),
     "normalised": (_normalised, (X,), {"cell": GRU, "norm": partial(nn.LayerNorm, HIDDEN)}),

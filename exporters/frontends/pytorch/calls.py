@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
+from seqport.exporters.frontends.pytorch.longest import COMPARISONS
 from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 
 # Functions that leave the values of a tensor of integers as they are.
@@ -51,6 +52,8 @@ class _Calls(TorchFunctionMode):
         if other is not None and (found := other(self._sizes, *args, **kwargs)) is not NotImplemented:
             return found
         result = func(*args, **kwargs)
+        if func in COMPARISONS and len(args) == 2:
+            self._sizes.note_comparison(COMPARISONS[func], result, *args)
         if args and isinstance(args[0], Tensor) and not args[0].is_floating_point():
             if func in _SAME_VALUES:
                 self._sizes.note_same(result, args[0])
@@ -83,8 +86,10 @@ def _one_hot(_: DataSizes, tensor: Tensor, num_classes: Any = -1) -> Any:
     return (tensor.unsqueeze(-1) == torch.arange(cast(int, num_classes), device=tensor.device)).to(torch.int64)
 
 
-def _bool(_: DataSizes, tensor: Tensor) -> Any:  # noqa: ARG001
-    """`assert lengths.max() <= x.size(1)`, which no graph can keep: it is taken to hold."""
+def _bool(sizes: DataSizes, tensor: Tensor) -> Any:
+    """`while t < lengths.max()`; `assert lengths.max() <= x.size(1)`, which no graph can keep, is taken to hold."""
+    if (truth := sizes.truth_of(tensor)) is not None:
+        return truth
     frame = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
         frame = frame.f_back
@@ -96,6 +101,12 @@ def _item(sizes: DataSizes, tensor: Tensor) -> Any:
     """`lengths.max().item()`: a size that the tracer may be asked about."""
     size = sizes.size_of(tensor)
     return NotImplemented if size is None else size
+
+
+def _number(sizes: DataSizes, tensor: Tensor) -> Any:
+    """`range(lengths.max())`: a number where the trace has one for it."""
+    size = sizes.number_of(tensor)
+    return NotImplemented if size is None else size.plain()
 
 
 def _getitem(sizes: DataSizes, tensor: Tensor, index: Any) -> Any:
@@ -144,6 +155,7 @@ _FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.tensor: _tensor,
     torch.as_tensor: _tensor,
     Tensor.item: _item,
+    Tensor.__index__: _number,
     Tensor.__bool__: _bool,
     Tensor.__getitem__: _getitem,
 }

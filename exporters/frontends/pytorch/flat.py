@@ -11,6 +11,7 @@ from seqport.exporters.errors import InputsError
 from seqport.exporters.frontends.pytorch.calls import calls_traced
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.leaves import leaves
+from seqport.exporters.frontends.pytorch.longest import Longest
 
 # What torch.export puts before the names of the module's parameters and buffers.
 PREFIX = "model."
@@ -54,5 +55,5 @@ class Flat(nn.Module):
 
 def _require_traced(found: list[tuple[str, Any]]) -> None:
     for name, leaf in found:
-        if type(leaf) is int:
+        if type(leaf) in (int, Longest):
             raise InputsError(f"forward returns {leaf!r} ({name}), which is no tensor: return tensors, or leave it out")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqport.exporters.frontends.pytorch.longest import Longest
 from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 
 _MISSING = object()
@@ -49,7 +50,7 @@ class _Int(metaclass=_Meta):
 
     @classmethod
     def traced(cls, value: Any) -> Any:
-        if isinstance(value, torch.SymInt):
+        if isinstance(value, (torch.SymInt, Longest)):
             return value
         return value.item() if isinstance(value, torch.Tensor) and not value.is_floating_point() else None
 
@@ -88,19 +89,20 @@ _NAMES = {"int": _Int, "len": _len, "list": _List, "max": _max, "range": _range}
 
 
 @contextmanager
-def integers_symbolic(model: nn.Module, wanted: bool) -> Iterator[None]:
+def integers_symbolic(model: nn.Module, wanted: bool, *, with_range: bool) -> Iterator[None]:
     """Within this block these names keep sizes symbolic in the files of the model's own code, where wanted.
 
     PyTorch does not take that `int` for a dtype (`dtype=int`), so it is wanted only where a trace without it failed.
     """
-    changed = [(names, {name: names.get(name, _MISSING) for name in _NAMES}) for names in _namespaces(model)]
+    stand_ins = {name: found for name, found in _NAMES.items() if with_range or name != "range"}
+    changed = [(names, {name: names.get(name, _MISSING) for name in stand_ins}) for names in _namespaces(model)]
     try:
         for names, before in changed if wanted else []:
-            names.update({name: stand_in for name, stand_in in _NAMES.items() if before[name] is _MISSING})
+            names.update({name: found for name, found in stand_ins.items() if before[name] is _MISSING})
         yield
     finally:
         for names, before in changed if wanted else []:
-            for name in _NAMES:
+            for name in stand_ins:
                 if before[name] is _MISSING:
                     del names[name]
 

@@ -25,15 +25,19 @@ from seqport.exporters.frontends.pytorch.weights import weights_computed
 
 
 @contextmanager
-def recurrent_layers_whole(module: nn.Module, sizes: DataSizes, *, symbolic_int: bool) -> Iterator[None]:
+def recurrent_layers_whole(
+    module: nn.Module, sizes: DataSizes, *, symbolic_int: bool, symbolic_range: bool
+) -> Iterator[None]:
     """Within this block the module's recurrent layers trace to neutral nodes.
 
     Args:
         module: what is traced.
         sizes: sizes that depend on values.
-        symbolic_int: whether `int(size)`, `len(x)` and `range(size)` in the module's own files stay symbolic.
+        symbolic_int: whether `int(size)` and `len(x)` in the module's own files stay symbolic.
+        symbolic_range: whether `range(size)` does.
     """
-    with numbers_traced(), integers_symbolic(module, symbolic_int), weights_computed(module), ExitStack() as stack:
+    with numbers_traced(), weights_computed(module), ExitStack() as stack:
+        stack.enter_context(integers_symbolic(module, symbolic_int, with_range=symbolic_range))
         for layer in (nn.RNN, nn.GRU, nn.LSTM):
             stack.enter_context(replaced(layer, "forward", forward))
         for cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):

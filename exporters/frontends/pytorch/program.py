@@ -19,24 +19,25 @@ from seqport.exporters.frontends.pytorch.guards import require_unbounded, traced
 from seqport.exporters.frontends.pytorch.loops import may_loop
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.frontends.pytorch.reasons import explained
-from seqport.exporters.signature import Input, axis_names
+from seqport.exporters.frontends.pytorch.sizes import axis_sizes, longest_lengths, other_sides
+from seqport.exporters.signature import Input
 
-# Sizes of the dynamic axes while tracing. Values never matter (the tensors are fake), but a size of 1
-# would be taken for a constant, and a convolution over time needs some steps.
-_FIRST_SIZE = 19
 # A size that no input reaches; torch.export writes infinity as something larger.
 _UNBOUNDED = 2**31
-_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
 class _Way(NamedTuple):
     """One way to trace; each further one changes more of what Python and PyTorch do, for what the last refused."""
 
     symbolic_int: bool  # int, len and range of sizes stay symbolic
-    sizes_as_inputs: bool  # sizes that depend on values are traced as sizes of inputs
+    sizes_as_inputs: bool = False  # sizes that depend on values are traced as sizes of inputs
+    sizes_as_numbers: bool = False  # sizes that depend on values are traced as numbers
+    unrolled_range: bool = False  # range of sizes does not stay symbolic, because it runs a loop
 
 
-_WAYS = (_Way(False, False), _Way(True, False), _Way(True, True))
+_WAYS = (_Way(False), _Way(True), _Way(True, sizes_as_inputs=True))
+# Of loops up to the longest length.
+_UNTIL = (_Way(True, sizes_as_numbers=True, unrolled_range=True), _Way(True, sizes_as_numbers=True))
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ class Program:
     """A traced module.
 
     Attributes:
-        exported: what torch.export gave; its inputs and outputs end with those of `sizes`.
+        exported: what torch.export gave; its inputs and outputs end with those of the sizes that depend on values.
         arrangement: how the module's forward took its inputs.
         outputs: the names of its outputs, from its structure.
         fixed: declared dynamic axes that the trace made constants: axis → the traced size.
         bounds: declared dynamic axes for which the trace holds up to a size: axis → that size.
         loops: declared dynamic axes that a number of steps follows from, though they are no constants.
         turns: sizes of the axes at which something that the trace took for granted ends.
+        sizes: the traced size of every dynamic axis.
+        told: traced numbers of steps that values tell, in the order of the outputs that tell them.
     """
 
     exported: torch.export.ExportedProgram
@@ -60,11 +63,13 @@ class Program:
     bounds: dict[str, int]
     loops: frozenset[str]
     turns: tuple[dict[str, int], ...]
+    sizes: dict[str, int]
+    told: tuple[int, ...]
 
     @property
     def unrolled(self) -> bool:
         """Whether the program holds for the traced size of some axis alone, as a loop over it does."""
-        return bool(self.fixed or self.loops)
+        return bool(self.fixed or self.loops or self.told)
 
 
 def traced(model: nn.Module, arrangement: Arrangement) -> Program:
@@ -81,8 +86,11 @@ def traced(model: nn.Module, arrangement: Arrangement) -> Program:
     for few in (guess, not guess):
         try:
             program = found[few] = _best(model, arrangement, few=few)
-        except RefusedError:
-            raise
+        except RefusedError as error:
+            if found:
+                raise
+            failure = error
+            break
         except ExportError as error:
             failure = failure or error
             continue
@@ -93,19 +101,24 @@ def traced(model: nn.Module, arrangement: Arrangement) -> Program:
             break
     if not found:
         assert failure is not None
-        raise failure
+        try:
+            return _unrolled(model, arrangement, _best(model, arrangement, few=True, ways=_UNTIL))
+        except ExportError:
+            raise failure from failure.__cause__
     if len(found) == 2 and not found[False].fixed and _is_one_size(*found.values()):
         return found[False]  # what follows from a size is no number of steps
     return _unrolled(model, arrangement, found[True]) if True in found else found[False]
 
 
-def traced_elsewhere(model: nn.Module, arrangement: Arrangement) -> Program:
+def traced_elsewhere(model: nn.Module, like: Program) -> Program:
     """Trace a module whose loops unroll once more, with other sizes of the axes.
 
     Raises:
         ExportError: PyTorch cannot trace the module there.
     """
-    return _unrolled(model, arrangement, _best(model, arrangement, few=True, skip=1), skip=1)
+    ways = _UNTIL if like.told else _WAYS
+    program = _best(model, like.arrangement, few=True, skip=1, ways=ways)
+    return _unrolled(model, like.arrangement, program, skip=1)
 
 
 def _is_one_size(one: Program, other: Program) -> bool:
@@ -119,29 +132,36 @@ def _unrolled(model: nn.Module, arrangement: Arrangement, program: Program, skip
     Raises:
         RefusedError: a loop takes so many steps at most.
     """
-    sizes = _sizes(model, arrangement.inputs, few=True, skip=skip)
     static: set[str] = set()
     while True:
-        require_unbounded(program.exported, _symbols(program.exported, sizes))
+        require_unbounded(program.exported, _symbols(program.exported, program.sizes))
         if program.loops <= static:
             return program
         static |= program.loops
-        program = _best(model, arrangement, few=True, skip=skip, static=static)
+        ways = _UNTIL if program.told else _WAYS
+        program = _best(model, arrangement, few=True, skip=skip, static=static, ways=ways)
 
 
 def _best(
-    model: nn.Module, arrangement: Arrangement, *, few: bool, skip: int = 0, static: Collection[str] = ()
+    model: nn.Module,
+    arrangement: Arrangement,
+    *,
+    few: bool,
+    skip: int = 0,
+    static: Collection[str] = (),
+    ways: Sequence[_Way] = _WAYS,
 ) -> Program:
     """The trace of the first way that fixes no axis, else of the first way that traces."""
-    sizes = _sizes(model, arrangement.inputs, few=few, skip=skip)
     failure: Exception | None = None
     unrolled: Program | None = None
     for candidate in arrangements(model, arrangement):
-        for way in _WAYS:
+        for way in ways:
             if way.sizes_as_inputs and (few or unrolled is not None):
                 break
+            numbers = longest_lengths(model, arrangement.inputs, skip) if way.sizes_as_numbers else []
+            sizes = axis_sizes(model, arrangement.inputs, few=few, skip=skip, longer=bool(numbers))
             try:
-                program = _traced(model, candidate, way, sizes, static, few=few)
+                program = _traced(model, candidate, way, sizes, static, few=few, numbers=numbers)
             except Exception as error:
                 failure = failure or error
                 continue
@@ -163,17 +183,19 @@ def _traced(
     static: Collection[str],
     *,
     few: bool,
+    numbers: Sequence[int],
 ) -> Program:
     inputs = arrangement.inputs
     example = [
         torch.zeros(i.shape(dict(sizes)), dtype=getattr(torch, i.dtype), device=device_of(model)) for i in inputs
     ]
-    data_sizes = DataSizes(as_inputs=way.sizes_as_inputs, unrolling=few)
+    data_sizes = DataSizes(as_inputs=way.sizes_as_inputs, unrolling=few, numbers=numbers)
     added = data_sizes.examples()
     kinds = {name: torch.export.Dim.STATIC if name in static else torch.export.Dim.AUTO for name in sizes}
     shapes = [{at: kinds[name] for at, name in item.dynamic_axes.items()} for item in inputs]
     flat = Flat(model, arrangement, data_sizes)
-    with recurrent_layers_whole(model, data_sizes, symbolic_int=way.symbolic_int):
+    symbolic = {"symbolic_int": way.symbolic_int, "symbolic_range": way.symbolic_int and not way.unrolled_range}
+    with recurrent_layers_whole(model, data_sizes, **symbolic):
         exported = torch.export.export(
             flat,
             (*example, *added),
@@ -183,8 +205,10 @@ def _traced(
     _require_open(exported, len(inputs))
     symbols = _symbols(exported, sizes)
     loops = frozenset(symbols[symbol] for symbol in unsolved_steps(exported) if symbol in symbols)
-    turns = tuple(turning_sizes(exported, symbols))
-    return Program(exported, arrangement, flat.output_names, *_axes(exported, inputs), loops, turns)
+    turns = [*other_sides(data_sizes.turns, inputs, sizes), *turning_sizes(exported, symbols)]
+    fixed, bounds = _axes(exported, inputs)
+    told = tuple(data_sizes.taken())
+    return Program(exported, arrangement, flat.output_names, fixed, bounds, loops, tuple(turns), dict(sizes), told)
 
 
 def _require_open(exported: torch.export.ExportedProgram, count: int) -> None:
@@ -204,21 +228,6 @@ def _symbols(exported: torch.export.ExportedProgram, sizes: Mapping[str, int]) -
     """The axis behind each of the tracer's symbols, known by its size."""
     names = {size: name for name, size in sizes.items()}
     return {symbol: names[size] for symbol, size in traced_symbols(exported).items() if size in names}
-
-
-def _sizes(model: nn.Module, inputs: Sequence[Input], *, few: bool, skip: int = 0) -> dict[str, int]:
-    """A size for every dynamic axis; where loops will unroll, small ones that no weight has.
-
-    The last axis of the last input gets the smallest: batches come first, and nobody loops over those.
-    """
-    names = axis_names(inputs)
-    if not few:
-        return {name: _FIRST_SIZE + 4 * i for i, name in enumerate(names)}
-    taken = {size for p in model.parameters() for size in p.shape} | {
-        a for i in inputs for a in i.axes if isinstance(a, int)
-    }
-    free = [size for size in _PRIMES if size not in taken]
-    return dict(zip(reversed(names), free[skip:], strict=False))
 
 
 def device_of(model: nn.Module) -> torch.device:

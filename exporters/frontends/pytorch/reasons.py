@@ -25,8 +25,8 @@ def explained(error: Exception, inputs: Sequence[Input]) -> ExportError:
     return ExportError(
         f"PyTorch cannot trace the module: {type(error).__name__}: {reason}{_place(error)}. "
         "Remedy: keep forward free of Python values taken from tensors (.item(), .tolist(), int(...), "
-        "if on a tensor, a loop over lengths), or run those parts outside the exported module; a loop until "
-        "lengths.max() runs over range(x.size(1)) instead and keeps its states with "
+        "if on a tensor, a loop over lengths), or run those parts outside the exported module; a loop over time "
+        "runs over range(x.size(1)) or range(int(lengths.max())), and keeps its states with "
         "torch.where((t < lengths)[:, None], new, old)"
     )
 

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +19,7 @@ from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, InputsError
 from seqport.exporters.frontends.naming import chosen_outputs, name_interface, order_outputs
+from seqport.exporters.frontends.patching import attribute, here
 from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
@@ -57,24 +59,26 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         program = traced(model, arrangement)
         capture = _capture(model, program, inputs, outputs)
     capture.notes = notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))]
-    if program.fixed:
+    if capture.fixed_axes:
         capture.turning_points = numbers_in(model)
-        capture.elsewhere = lambda: _elsewhere(model, program.arrangement, outputs)
+        capture.elsewhere = lambda: _elsewhere(model, program, outputs)
     return capture
 
 
-def _elsewhere(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | None) -> Capture:
+def _elsewhere(model: nn.Module, like: Program, outputs: Sequence[str] | None) -> Capture:
     """The model traced once more, with other sizes of the axes that a loop fixes."""
     with untouched(model), _quiet(), autocast_off():
-        return _capture(model, traced_elsewhere(model, arrangement), arrangement.inputs, outputs)
+        return _capture(model, traced_elsewhere(model, like), like.arrangement.inputs, outputs)
 
 
 def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], outputs: Sequence[str] | None) -> Capture:
     names = chosen_outputs(program.outputs, outputs, inputs)
-    graph = _translate(program.exported, folded=not program.fixed)
+    told = {f"the longest length {i}": size for i, size in enumerate(program.told, 1)}
+    graph = _translate(program.exported, folded=not (program.fixed or told))
     _own_names(graph.graph)
-    compute_sizes(graph.graph, len(inputs), len(names))
-    name_interface(graph.graph, inputs, names)
+    if not told:
+        compute_sizes(graph.graph, len(inputs), len(names))
+    name_interface(graph.graph, inputs, [*names, *told])
     order_outputs(graph.graph, names, outputs)
     return Capture(
         model=graph,
@@ -82,7 +86,8 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         convention="pytorch",
         source={"framework": "pytorch", "torch": torch.__version__},
         reference=lambda arrays, again=False: _run(model, program.arrangement, names, arrays, again),
-        fixed_axes=program.fixed,
+        fixed_axes={**program.fixed, **told},
+        told=tuple(told),
         bounds=program.bounds,
         turns=program.turns,
     )
@@ -154,15 +159,23 @@ def _run(
     return {name: leaf.cpu().numpy() for name, leaf in zip(names, found, strict=True)}
 
 
+def _nothing(*_: object, **__: object) -> None:
+    """Prints nothing."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what PyTorch says about packages that this export does not need, and about each way that failed."""
+    """Silence what PyTorch says about packages that this export does not need, and about each way that failed.
+
+    It prints the graph of a trace that failed; the reason is in the error, which the export reports.
+    """
+    exporting = import_module("torch.export._trace")
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), attribute(exporting, "print", here(_nothing, print)):
             warnings.simplefilter("ignore")
             yield
     finally:
