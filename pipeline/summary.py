@@ -36,6 +36,7 @@ def _own_words(description: Description) -> Iterator[str]:
     if description.states:
         yield "states"
         yield from (f"  {state.output} goes back in as {state.input}" for state in description.states)
+    yield from (f"must be 0 or 1      {name}, which is taken for a mask" for name in description.zeros_and_ones)
     yield f"padding convention  {description.convention}"
     yield f"made with           {versions}"
     yield f"weights' sha256     {description.weights_sha256}"

@@ -114,6 +114,7 @@ class Description:
     limits: dict[str, tuple[int, int | None]] = field(default_factory=dict)  # axis → the smallest and largest size
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     precision: PrecisionInfo | None = None  # None where it is the model's own
+    zeros_and_ones: tuple[str, ...] = ()  # inputs taken for masks though they hold numbers: each must be 0 or 1
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -153,6 +154,7 @@ class Description:
                 limits={axis: (low, high) for axis, (low, high) in raw.get("limits", {}).items()},
                 proof=raw["proof"],
                 precision=_precision(raw.get("precision")),
+                zeros_and_ones=tuple(raw.get("zeros_and_ones", ())),
                 format=found,
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -92,7 +92,8 @@ class Session(AsyncCalls):
             self.signature = self._description
             _require_same_names(self.path, self._description, opened.session)
             rules = [InputRule.of(info) for info in self._description.inputs]
-            self._check = Checker(rules, self._description.sequences, limits=self._description.limits)
+            own = {"limits": self._description.limits, "zeros_and_ones": self._description.zeros_and_ones}
+            self._check = Checker(rules, self._description.sequences, **own)
         self._output_names = [output.name for output in opened.session.get_outputs()]
         self._outputs = Outputs(self.signature.outputs)
 

@@ -20,6 +20,7 @@ from seqport.runtime.errors import (
     InputNameError,
     InputRankError,
     InputSizeError,
+    InputValueError,
     LengthsError,
 )
 
@@ -51,6 +52,7 @@ class Checker:
         refuse_empty: a dynamic axis of size 0 is an error. Not so for a plain ONNX file, where an
             empty axis may be meant (a cache that is still empty).
         limits: axis → the smallest and the largest size that the model takes, None where there is no largest.
+        zeros_and_ones: inputs whose every value must be 0 or 1.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Checker:
         *,
         refuse_empty: bool = True,
         limits: Mapping[str, tuple[int, int | None]] | None = None,
+        zeros_and_ones: Iterable[str] = (),
     ) -> None:
         self._names = {rule.name for rule in rules}
         self._required = {rule.name for rule in rules if rule.required}
         self._plan = tuple((rule.name, rule.dtype, rule.axes) for rule in rules)
         self._refuse_empty = refuse_empty
         self._limits = tuple((axis, *ends) for axis, ends in (limits or {}).items())
+        self._zeros_and_ones = tuple(zeros_and_ones)
         sequences = tuple(sequences)
         self._batch_axes = {sequence.batch_axis for sequence in sequences}
         # One padded input gives the size that lengths may reach: the axis' name makes all agree.
@@ -120,6 +124,8 @@ class Checker:
                 self._refuse_beyond(feed, axis, size, smallest, largest)
         for lengths, padded, axis in self._lengths:
             _check_lengths(lengths, feed[lengths], padded, feed[padded].shape[axis])
+        for name in self._zeros_and_ones:
+            _check_zeros_and_ones(name, feed[name])
         return feed
 
     def _check_names(self, inputs: Mapping[str, Any]) -> None:
@@ -188,6 +194,17 @@ def _check_lengths(name: str, lengths: np.ndarray, padded: str, limit: int) -> N
     else:
         remedy = "a length counts the steps before the padding, and cannot exceed the padded axis"
     raise LengthsError(f"input {name!r} row {row} is {value}, expected 1 to {limit}, the steps of {padded!r}: {remedy}")
+
+
+def _check_zeros_and_ones(name: str, values: np.ndarray) -> None:
+    others = (values != 0) & (values != 1)
+    if not others.any():
+        return
+    place = tuple(np.argwhere(others)[0].tolist())
+    raise InputValueError(
+        f"input {name!r} holds {values[place].item()!r} at {_shape(place)}, expected 0 or 1: the artifact takes it for "
+        "a mask, which keeps a step or leaves it out"
+    )
 
 
 def _refuse_dtype(name: str, came: np.dtype, wanted: np.dtype) -> NoReturn:

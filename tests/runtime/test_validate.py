@@ -17,6 +17,7 @@ from seqport.runtime import (
     InputNameError,
     InputRankError,
     InputSizeError,
+    InputValueError,
     LengthsError,
     Session,
     TensorInfo,
@@ -26,6 +27,19 @@ from seqport.runtime.validate import Checker, InputRule
 
 X = np.ones((2, 5, 3), np.float32)
 LENGTHS = np.array([5, 2])
+
+
+def test_what_is_taken_for_a_mask_holds_zeros_and_ones() -> None:
+    for dtype in ("int64", "float32"):
+        rules = [InputRule.of(TensorInfo("mask", dtype, ("batch", "seq")))]
+        check = Checker(rules, zeros_and_ones=["mask"])
+        good = np.array([[1, 0, 1], [0, 0, 0]], dtype)
+        assert check({"mask": good})["mask"] is good
+        good[1, 2] = 2
+        with pytest.raises(InputValueError, match=r"'mask' holds 2(\.0)? at \[1, 2\], expected 0 or 1: .* for a mask"):
+            check({"mask": good})
+    with pytest.raises(InputValueError, match=r"'mask' holds nan at \[0, 0\]"):
+        check({"mask": np.full((1, 1), np.nan, np.float32)})
 
 
 @pytest.fixture
