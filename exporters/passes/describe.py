@@ -56,6 +56,7 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
         limits=dict(measured.limits),
         proof=_proof(measured),
         precision=job.precision,
+        zeros_and_ones=tuple(item.name for item in capture.inputs if item.name in job.zeros_and_ones),
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()

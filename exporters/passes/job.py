@@ -23,6 +23,7 @@ class Job:
         refusals: every contract break found so far.
         precision: what another precision than the model's own costs, where one was asked for.
         soft_masks: layer → a mask of floats that holds its state, taken for zeros and ones.
+        zeros_and_ones: inputs that a mask is computed from, which it is one only if they hold zeros and ones.
         description: filled last.
     """
 
@@ -33,6 +34,7 @@ class Job:
     refusals: list[Refusal] = field(default_factory=list)
     precision: PrecisionInfo | None = None
     soft_masks: dict[str, str] = field(default_factory=dict)
+    zeros_and_ones: set[str] = field(default_factory=set)
     description: Description | None = None
 
     def __post_init__(self) -> None:

@@ -16,11 +16,6 @@ from seqport.exporters.rolling.stacks import rank_of
 from seqport.exporters.rolling.template import TEMPLATE
 from seqport.exporters.rolling.terms import Applied, Before, NotRollable, Same, Term
 
-# Operators behind which numbers are the same numbers.
-_KEEPS_NUMBERS = frozenset(
-    {"Cast", "Gather", "Slice", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Reshape", "Expand"}
-)
-
 
 @dataclass(frozen=True)
 class Gated:
@@ -96,17 +91,6 @@ def _zeroed(step: Applied, circle: frozenset[Term]) -> Gated | None:
                 return Gated(fresh, _mask(mask, step), zero=True)
             except NotRollable:
                 return None
-    return None
-
-
-def soft_source(condition: Term) -> ir.Value | None:
-    """Where a mask comes from that may hold other numbers than 0 and 1; None where it surely is a mask."""
-    value: ir.Value | None = condition.example()
-    while value is not None and value.dtype is not None and value.dtype.is_floating_point():
-        node = value.producer()
-        if node is None or node.op_type not in _KEEPS_NUMBERS:
-            return value
-        value = node.inputs[0]
     return None
 
 

@@ -19,15 +19,19 @@ from seqport.exporters.lift.walk import Facts
 from seqport.exporters.passes.job import Job
 from seqport.exporters.recurrent import RecurrentCall, num_states
 from seqport.exporters.rolling.backward import is_backward, turned
+from seqport.exporters.rolling.binary import numbers_behind
 from seqport.exporters.rolling.components import reached
 from seqport.exporters.rolling.folds import fold
-from seqport.exporters.rolling.gating import Gated, gate_of, soft_source
+from seqport.exporters.rolling.gating import Gated, gate_of
 from seqport.exporters.rolling.layer import Layer, emit_layer
 from seqport.exporters.rolling.names import layer_name
 from seqport.exporters.rolling.stacks import Stacks, rank_of
 from seqport.exporters.rolling.template import TEMPLATE, Template
 from seqport.exporters.rolling.terms import ONE_STEP, Applied, Before, NotRollable, Term
 from seqport.exporters.rolling.vectorise import Operand
+
+# What to do about a mask of whole numbers.
+_TEST = "hold it by a test of them, as in torch.where((m > 0)[:, None], new, old), or make the mask an input of its own"
 
 
 class Solver:
@@ -62,9 +66,33 @@ class Solver:
         cells = {term.node: term for term in circle if isinstance(term, Applied) and is_cell(term.node)}
         layer = _of_cell(gated, list(cells.values()), circle) if cells else self._recognised(gated, circle)
         condition = gated[layer.states[0]].condition
-        if condition is not None and (soft := soft_source(condition)) is not None:
-            self._job.soft_masks[layer.name] = soft.name or ""
+        if condition is not None:
+            self._require_mask(condition, layer.name)
         _emit(stacks, layer, gated, circle)
+
+    def _require_mask(self, condition: Term, layer: str) -> None:
+        """Note the inputs that must hold zeros and ones for a mask to be one.
+
+        Raises:
+            NotRollable: it may hold other whole numbers all the same; where it may hold fractions, the probe finds out.
+        """
+        numbers = numbers_behind(condition)
+        axes = {item.name: item.axes for item in self._job.capture.inputs}
+        for value in (*numbers.inputs, numbers.unknown):
+            if value is None:
+                continue
+            name = value.name or ""
+            # More axes than rows and steps: then the mask is a part of an input that holds other numbers too.
+            whole = value is not numbers.unknown and sum(axis != 1 for axis in axes[name]) <= 2
+            if whole:
+                self._job.zeros_and_ones.add(name)
+            if value.dtype is not None and value.dtype.is_floating_point():
+                self._job.soft_masks.setdefault(layer, name)
+            elif not whole:
+                node = value.producer()
+                made = f"a part of {name!r}" if node is None else f"{name!r} ({node.op_type})"
+                reason = f"its state is held by {made}, whole numbers that need not be 0 and 1"
+                raise NotRollable(reason, layer=layer, remedy=_TEST)
 
     def _recognised(self, gated: Mapping[Before, Gated], circle: frozenset[Term]) -> Layer:
         """A cell written by hand, read as polynomials of its states and inputs."""

@@ -32,6 +32,8 @@ MESSAGES = {
     "every other state": f"cell: {ROLLED}: .* not one computation at each step",
     "reset in holes": f"cell: {ROLLED}: a mask sets its state to zero at steps that are not known to be the last",
     "scripted cell": "cell: is a torch.jit.RecursiveScriptModule, .*the nn.Module that it was scripted",
+    "whole numbers": f"cell: {ROLLED}: its state is held by 'remainder.*' .Mod., whole numbers that need not be 0 ",
+    "a part of the ids": f"cell: {ROLLED}: its state is held by a part of 'ids', .*make the mask an input of its own",
     "soft gate": "cell: is held by 'mask', numbers that need not be 0 and 1.*declare 'mask' as bool",
 }
 
@@ -52,4 +54,5 @@ def test_loop_is_refused_with_layer_cause_and_remedy(
 def test_a_mask_of_floats_is_taken_where_the_example_says_zeros_and_ones(tmp_path: Path) -> None:
     run, inputs, parts = LOOPS["soft gate"]
     model = Wrapped(run, **{key: make() for key, make in parts.items()}).eval()
-    export(model, tmp_path / "m.onnx", inputs, example={"mask": np.array([[1.0, 0.0]], np.float32)})
+    artifact = export(model, tmp_path / "m.onnx", inputs, example={"mask": np.array([[1.0, 0.0]], np.float32)})
+    assert artifact.description.zeros_and_ones == ("mask",)

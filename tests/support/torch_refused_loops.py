@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqport.exporters import Input
 from support.torch_hand import LINEARS
 from support.torch_loops import GRU, HEAD, LSTM, TABLE, Part, _zeros
-from support.torch_models import FEATURES, HIDDEN, LENGTHS, X
+from support.torch_models import FEATURES, HIDDEN, IDS, LENGTHS, X
 
 
 def _cell_states(self: Any, x: Tensor) -> Tensor:
@@ -156,6 +156,22 @@ def _soft_gate(self: Any, x: Tensor, mask: Tensor) -> Tensor:
     return h
 
 
+def _whole_numbers(self: Any, x: Tensor, ids: Tensor) -> Tensor:
+    h = _zeros(x)
+    for t in range(x.size(1)):
+        m = ids[:, t, None] % 3
+        h = m * self.cell(x[:, t], h) + (1 - m) * h
+    return h
+
+
+def _a_part_of_the_ids(self: Any, x: Tensor, ids: Tensor) -> Tensor:
+    h = _zeros(x)
+    for t in range(x.size(1)):
+        m = ids[:, t, 1:]
+        h = m * self.cell(x[:, t], h) + (1 - m) * h
+    return h
+
+
 def _scripted_cell() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # people have such modules all the same
@@ -189,5 +205,7 @@ LOOPS: dict[str, tuple[Callable[..., Any], tuple[Input, ...], dict[str, Part]]] 
     "every other state": (_every_other_state, (X,), {"cell": GRU}),
     "reset in holes": (_reset_in_holes, (X, MASK), {"cell": GRU}),
     "scripted cell": (_scripted, (X,), {"cell": _scripted_cell}),
+    "whole numbers": (_whole_numbers, (X, IDS), {"cell": GRU}),
+    "a part of the ids": (_a_part_of_the_ids, (X, Input("ids", ("batch", "seq", 2), "int64")), {"cell": GRU}),
     "soft gate": (_soft_gate, (X, MASK), {"cell": GRU}),
 }
