@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -151,6 +152,14 @@ def _encoder_decoder(self: Any, x: Tensor, lengths: Tensor, y: Tensor, y_lengths
     return torch.stack(outputs, 1)
 
 
+def _positions(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    longest = lengths.max(dim=0).values.item()
+    h, x = _zeros(x), x[:, :longest] + self.positions.weight[:longest]
+    for t in range(longest):  # type: ignore[arg-type]
+        h = torch.where((t < lengths)[:, None], self.cell(x[:, t], h), h)
+    return h
+
+
 def _lstm(self: Any, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     state, outputs = None, []
     for t in range(int(lengths.max())):
@@ -181,5 +190,6 @@ LOOPS: dict[str, tuple[Callable[..., Any], tuple[Input, ...], dict[str, Part]]] 
         {"recurrent": lambda: nn.GRU(FEATURES, FEATURES, batch_first=True), "cell": GRU},
     ),
     "encoder-decoder": (_encoder_decoder, (X, LENGTHS, Y, Y_LENGTHS), {"first": GRU, "second": GRU, "head": HEAD}),
+    "positions": (_positions, (X, LENGTHS), {"cell": GRU, "positions": partial(nn.Embedding, 50, FEATURES)}),
     "lstm": (_lstm, (X, LENGTHS), {"cell": LSTM}),
 }

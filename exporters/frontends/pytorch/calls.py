@@ -57,9 +57,15 @@ class _Calls(TorchFunctionMode):
         if args and isinstance(args[0], Tensor) and not args[0].is_floating_point():
             if func in _SAME_VALUES:
                 self._sizes.note_same(result, args[0])
-            elif func in _MAXIMA and len(args) == 1 and not kwargs:
-                self._sizes.note_maximum(result, args[0])
+            elif func in _MAXIMA and _is_over_all(args[0], args[1:], kwargs):
+                self._sizes.note_maximum(result if isinstance(result, Tensor) else result[0], args[0])
         return result
+
+
+def _is_over_all(tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a maximum is one over all elements: `lengths.max()`, and `lengths.max(dim=0)` of a single axis."""
+    dims = [*args, *kwargs.values()]
+    return not dims or (tensor.dim() == 1 and len(dims) == 1 and type(dims[0]) is int and "keepdim" not in kwargs)
 
 
 def _new(_: DataSizes, tensor: Tensor, *sizes: Any, **options: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -28,6 +28,7 @@ from seqport.exporters.frontends.pytorch.loops import numbers_in
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
+from seqport.exporters.passes.builder import constant
 from seqport.exporters.signature import Input
 
 # torch.onnx translates to this opset; the passes convert from it to the one asked for.
@@ -74,7 +75,7 @@ def _elsewhere(model: nn.Module, like: Program, outputs: Sequence[str] | None) -
 def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], outputs: Sequence[str] | None) -> Capture:
     names = chosen_outputs(program.outputs, outputs, inputs)
     told = {f"the longest length {i}": size for i, size in enumerate(program.told, 1)}
-    graph = _translate(program.exported, folded=not (program.fixed or told))
+    graph = _translate(program.exported, {*program.fixed.values(), *program.told})
     _own_names(graph.graph)
     if not told:
         compute_sizes(graph.graph, len(inputs), len(names))
@@ -121,11 +122,11 @@ def _dtype(layer: nn.RNNBase) -> torch.dtype:
     return next((p.dtype for p in layer.parameters()), torch.float32)
 
 
-def _translate(program: torch.export.ExportedProgram, *, folded: bool) -> ir.Model:
-    """To ONNX; unless folded, what is made from traced sizes stays where the passes can find it."""
+def _translate(program: torch.export.ExportedProgram, fixed: Collection[int]) -> ir.Model:
+    """To ONNX; where sizes were fixed, what is made from them stays where the passes can find it."""
     try:
         onnx_program = torch.onnx.export(
-            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=folded
+            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=not fixed
         )
     except Exception as error:
         reason = str(error).strip().rsplit("## Exception summary", maxsplit=1)[-1].strip()
@@ -134,11 +135,19 @@ def _translate(program: torch.export.ExportedProgram, *, folded: bool) -> ir.Mod
             "Remedy: replace the operation named above by one that torch.onnx knows"
         ) from error
     assert onnx_program is not None
-    if not folded:
+    if fixed:
         optimizer.fold_constants(
-            onnx_program.model, onnx_shape_inference=False, should_fold=lambda node: node.op_type not in _OF_SIZES
+            onnx_program.model, onnx_shape_inference=False, should_fold=lambda node: not _is_of_size(node, fixed)
         )
     return onnx_program.model
+
+
+def _is_of_size(node: ir.Node, fixed: Collection[int]) -> bool:
+    """Whether what a node makes of constants depends on a size that was fixed."""
+    if node.op_type == "Slice":  # a table of positions, cut to the number of steps
+        end = constant(node.inputs[2])
+        return end is not None and any(int(item) in fixed for item in end.reshape(-1))
+    return node.op_type in _OF_SIZES
 
 
 def _own_names(graph: ir.Graph) -> None:
