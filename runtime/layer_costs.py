@@ -22,6 +22,7 @@ class LayerCost:
         step: packed, of a step, whatever its rows.
         row: packed, of one row's step.
         piece: packed, of cutting once more.
+        cell: packed, of one row's step in the padded batch, computed or not: it is laid out again at the end.
     """
 
     padded: tuple[float, ...]
@@ -29,6 +30,7 @@ class LayerCost:
     step: float
     row: float
     piece: float
+    cell: float = 0.0
 
 
 class BatchCost:
@@ -40,8 +42,8 @@ class BatchCost:
 
     def __init__(self, layers: Sequence[LayerCost]) -> None:
         self._padded = [sum(several) for several in zip(*(layer.padded for layer in layers), strict=True)]
-        self._call, self._step, self._row, piece = (
-            sum(getattr(layer, name) for layer in layers) for name in ("call", "step", "row", "piece")
+        self._call, self._step, self._row, piece, self._cell = (
+            sum(getattr(layer, name) for layer in layers) for name in ("call", "step", "row", "piece", "cell")
         )
         # Pieces of the best width waste as much on rows that end inside them as they cost; see rewriting/pieces.
         self.increment = math.sqrt(2 * piece / self._row)
@@ -57,7 +59,7 @@ class BatchCost:
         """
         # √(rows · steps) bounds what the plan of the pieces sums up, and what it leaves out of it is the last piece's.
         cuts = self._cuts * math.sqrt(rows * steps) if total < rows * steps else 0.0
-        packed = self._call + self._step * steps + self._row * total + cuts
+        packed = self._call + self._step * steps + self._row * total + self._cell * rows * steps + cuts
         return packed < _GAIN * steps * self._of_a_padded_step(rows)
 
     def _of_a_padded_step(self, rows: int) -> float:

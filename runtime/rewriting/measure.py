@@ -32,6 +32,9 @@ _GAIN = 0.9
 # Rows of 1, 2, … steps: as many pieces as rows where every end is a cut, and one where none is.
 _STAIRS = 16
 _EVERY, _NONE = 1e-6, 1e9
+# The same rows, padded to so many steps: what each step of the padded batch costs that nothing is computed for.
+_LONG = 128
+_LEAST = 1e-7  # seconds; a difference of two measurements may come out below 0
 
 Run = Callable[[dict[str, np.ndarray]], object]
 # A model's bytes → what runs it
@@ -62,13 +65,14 @@ class Measure:
         work = 2 * GATES[cell] * hidden * (hidden + input_dim) * ROWS[-1]
         steps = max(2, min(_STEPS, int(_WORK / work)))
         run = self._open(model.SerializeToString())
-        padded = tuple(_best(run, _batch([steps] * rows, input_dim)) / steps for rows in ROWS)
+        alone = _best(run, _batch([1], input_dim))  # what a run costs however little it computes
+        padded = tuple(max(_best(run, _batch([steps] * rows, input_dim)) - alone, _LEAST) / steps for rows in ROWS)
         forms = (native_form,) if cell == "LSTM" else (native_form, by_steps)
         costs = [(self._packed(model, form, steps, input_dim), form) for form in forms]
         cost, form = costs[0]
         if costs[-1][0].row < _GAIN * cost.row:
             cost, form = costs[-1]
-        return replace(cost, padded=padded), form
+        return replace(cost, padded=padded, call=max(cost.call - alone, _LEAST)), form
 
     def _packed(self, model: ModelProto, form: FormOf, steps: int, input_dim: int) -> LayerCost:
         packed = ModelProto()
@@ -86,7 +90,9 @@ class Measure:
         step = max((one - call) / _STAIRS - row * _STAIRS, 0.0)
         saved = row * (_STAIRS * _STAIRS - sum(stairs))
         piece = max((many - one + saved) / (_STAIRS - 1), call / _STAIRS)  # where noise hides it
-        return LayerCost((), call, step, row, piece)
+        long = {**_batch(stairs, input_dim, _LONG), "increment": np.array(_NONE, np.float32)}
+        cell = max((_best(run, long) - one) / (_STAIRS * (_LONG - _STAIRS)), 0.0)
+        return LayerCost((), call, step, row, piece, cell)
 
 
 def _best(run: Run, feed: dict[str, np.ndarray]) -> float:
@@ -100,8 +106,10 @@ def _best(run: Run, feed: dict[str, np.ndarray]) -> float:
     return min(taken)
 
 
-def _batch(lengths: list[int], input_dim: int) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(0).standard_normal((max(lengths), len(lengths), input_dim), np.float32)
+def _batch(lengths: list[int], input_dim: int, steps: int = 0) -> dict[str, np.ndarray]:
+    """Rows of these lengths, padded to the longest or to more steps."""
+    shape = (steps or max(lengths), len(lengths), input_dim)
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
     return {"x": x, "lengths": np.array(lengths, np.int32)}
 
 

@@ -39,8 +39,8 @@ def steady(monkeypatch) -> None:
     from seqport.runtime.rewriting import measure
 
     def seconds(_run: object, feed: dict[str, np.ndarray]) -> float:
-        steps, rows = feed["x"].shape[:2]
-        computed = feed["lengths"].sum() if feed.get("increment", 1) < 1 else steps * rows
+        lengths = feed["lengths"]
+        computed = lengths.sum() if feed.get("increment", 1) < 1 else lengths.max() * len(lengths)
         return 1e-6 * int(computed) + 2e-5 * ("increment" in feed)
 
     monkeypatch.setattr(measure, "_best", seconds)
@@ -189,6 +189,11 @@ def test_packing_pays_where_it_saves_more_than_it_costs() -> None:
     assert not cost(call=2300).packing_pays(rows=32, steps=100, total=1000)
     assert not cost(piece=1e4).packing_pays(rows=32, steps=100, total=3100)
     assert not cost().packing_pays(rows=1, steps=100, total=100)
+
+
+def test_what_is_laid_out_again_counts() -> None:
+    dear = BatchCost([LayerCost(tuple(float(rows) for rows in ROWS), 0.0, 0.0, 1.0, 1.0, cell=0.8)])
+    assert not dear.packing_pays(rows=32, steps=100, total=1000)
 
 
 def test_a_step_of_padding_costs_what_was_measured_between_and_beyond() -> None:
