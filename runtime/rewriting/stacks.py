@@ -126,7 +126,8 @@ def _block(window: Window, outputs: Sequence[str], hidden: int) -> str:
     rows = [emit.op("Reshape", y, emit.const([-1, hidden])) for y in outputs]
     area = emit.op("Mul", emit.op("Mul", window.alive, window.width), emit.const([len(outputs)]))
     rest = emit.op("Sub", window.pieces.block(len(outputs)), area)
-    return emit.op("Concat", *rows, emit.zeros(rest, hidden), axis=0)
+    together = emit.op("Concat", *rows, axis=0) if len(rows) > 1 else rows[0]
+    return emit.op("Pad", together, emit.shape(0, 0, rest, 0))
 
 
 def _answers(emit: Emitter, layer: Layer, states: dict[tuple[int, int, int], str], blocks: str | None) -> Answers:
