@@ -41,8 +41,8 @@ class Session(AsyncCalls):
             made ready when the first such batch comes; "on" for every batch, made ready at once; "off" never.
         threads: threads within one operator on the CPU; None is one a core. 1 starts no thread: the caller's own
             computes alone. All sessions of the process share one pool after `share_threads`.
-        spin: idle threads wait for work in a loop, not asleep, for some milliseconds after each run. For machines that
-            do nothing else.
+        spin: idle threads wait for work in a loop for some milliseconds after each run, not for 0.1 ms. For machines
+            that do nothing else.
         memory: what becomes of a run's memory: "keep", for this session's next run; "share", for that of any session
             that shares; "release", back to the system, which costs time at large activations.
         cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.

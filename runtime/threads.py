@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 _shared: int | None = None  # the size of the process's pool, 0 for one a core; None while each session has its own
 
+# Longer than the gaps between the steps of one run, and too short to be missed by the host when the run is over.
+_BRIEFLY_US = "100"
+_SINCE = (1, 31)  # the first version that was seen to know it
+
 # What ONNX Runtime says where a session wants a pool of its own and the process has one for all.
 ONE_POOL = "use_per_session_threads must be false"
 
@@ -26,8 +30,8 @@ class Threads:
     Attributes:
         count: threads within one operator; None is one for each core that the process may use. 1 starts no thread at
             all: the caller's computes alone.
-        spin: idle threads look for work in a loop for some milliseconds instead of sleeping. The next step starts
-            some microseconds sooner, and the host loses a core to each thread meanwhile.
+        spin: idle threads look for work in a loop for some milliseconds before they sleep, and the host loses a core
+            to each of them meanwhile. Otherwise they do so for 0.1 ms, which lasts from one step of a layer to the next.
 
     Raises:
         ProviderError: a count below 1.
@@ -61,7 +65,18 @@ class Threads:
         count = self.count if self.count is not None else cores.allowed()
         if count is not None:
             options.intra_op_num_threads = count
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
+        briefly = not self.spin and _can_spin_briefly()
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin or briefly)))
+        if briefly:
+            options.add_session_config_entry("session.intra_op.spin_duration_us", _BRIEFLY_US)
+
+
+def _can_spin_briefly() -> bool:
+    """Whether this ONNX Runtime knows the setting; an older one would spin for milliseconds."""
+    import onnxruntime
+
+    major, minor = onnxruntime.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= _SINCE
 
 
 def share_threads(count: int | None = None) -> None:
