@@ -111,7 +111,7 @@ class Measured:
     foreign: float
 
 
-def measure(wanted: Mapping[str, Key], folder: Path, step: Step = lambda _: None, *, seconds: float = 2.0) -> Measured:
+def measure(wanted: Mapping[str, Key], folder: Path, step: Step = lambda _: None, *, seconds: float = 1.6) -> Measured:
     """Measure the cases of some keys, each case once.
 
     Args:

@@ -13,7 +13,7 @@ import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from seqport.pipeline.bench.cases import Case, Network, draw
 from seqport.pipeline.bench.contestants.entry import Contestant, Prepared
 
 _LONGEST = 300
+# Whoever was timed before has threads that wait busily for a while (OpenBLAS: 25 ms), on the cores of the next one.
+_SETTLING = 0.05
 
 
 class Desk:
@@ -50,6 +52,7 @@ class Desk:
         call = self._ready(maker, case).call
         gc.collect()
         gc.disable()
+        sleep(_SETTLING)
         try:
             for _ in range(warm):
                 call()
