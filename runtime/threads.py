@@ -31,7 +31,7 @@ class Threads:
         count: threads within one operator; None is one for each core that the process may use. 1 starts no thread at
             all: the caller's computes alone.
         spin: idle threads look for work in a loop for some milliseconds before they sleep, and the host loses a core
-            to each of them meanwhile. Otherwise they do so for 0.1 ms, which lasts from one step of a layer to the next.
+            to each of them meanwhile. Otherwise they do so for 0.1 ms, as long as from one step of a layer to the next.
 
     Raises:
         ProviderError: a count below 1.
