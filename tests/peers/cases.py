@@ -51,7 +51,15 @@ class Case:
 def of_pytorch() -> Iterator[Callable[[], Case]]:
     """Every PyTorch row, those too that seqport refuses; a case is made when it is its turn."""
     import torch
-    from support import torch_attention, torch_lengths, torch_refused_loops, torch_rows, torch_structures
+    from support import (
+        torch_attention,
+        torch_held,
+        torch_lengths,
+        torch_refused_loops,
+        torch_rows,
+        torch_structures,
+        torch_until,
+    )
     from support.torch_models import VOCABULARY
     from support.torch_rows import Row
 
@@ -78,9 +86,10 @@ def of_pytorch() -> Iterator[Callable[[], Case]]:
         )
 
     files = (torch_rows, torch_attention, torch_lengths, torch_structures)
-    refused = [torch_rows.made(f"refused-{n.replace(' ', '-')}", *w) for n, w in torch_refused_loops.LOOPS.items()]
+    loops = {"held": torch_held.LOOPS, "until": torch_until.LOOPS, "refused": torch_refused_loops.LOOPS}
+    more = [torch_rows.made(f"{kind}-{n.replace(' ', '-')}", *w) for kind, of in loops.items() for n, w in of.items()]
     rows = (row for file in files for row in file.rows() if row.name not in _NOT_RECURRENT)
-    return (lambda row=row: case(row) for row in [*rows, *refused])
+    return (lambda row=row: case(row) for row in [*rows, *more])
 
 
 def _seqport(model: Any, path: Path, inputs: Sequence[Any] | None, **more: Any) -> None:
