@@ -98,6 +98,8 @@ def _piece(
     emit = window.emit
     steps = emit.op("Min", emit.op("Sub", window.lengths, window.start), window.width)
     part = Part(window.width, window.alive, steps)
+    # Of a batch without any step, one row is computed all the same; its state stays.
+    some = emit.op("Unsqueeze", emit.op("Greater", steps, emit.const([0])), emit.const([1]))
     todo = iter(carried)
     finals: list[str] = []
     blocks: dict[int, str] = {}
@@ -110,9 +112,10 @@ def _piece(
             x = before[0] if before else source.take(window, backward)
             y, new = form(emit, part, x, alive)
             outputs.append(y)
+            kept = [emit.op("Where", some, now, old) for now, old in zip(new, alive, strict=True)]
             finals += [
                 emit.op("Concat", now, emit.slice(old, window.alive, END, axis=1), axis=1)
-                for now, old in zip(new, states, strict=True)
+                for now, old in zip(kept, states, strict=True)
             ]
         if layer.read:
             blocks[place] = _block(window, outputs, layer.native.hidden)

@@ -105,11 +105,19 @@ def test_a_row_without_steps_keeps_its_state(cell: str) -> None:
     np.testing.assert_array_equal(run(other, kept)["y"], answer["y"][[0, 2]])
 
 
-def test_a_batch_of_empty_rows_is_zero() -> None:
-    form = Form("LSTM", 2, "bidirectional")
-    answer = run(packed(model_of(form)), feed_of(form, [0, 0], 4))
-    assert not any(value.any() for value in answer.values())
+@pytest.mark.parametrize(
+    ("cell", "make"),
+    [("RNN", native_form), ("GRU", native_form), ("LSTM", native_form), ("RNN", by_steps), ("GRU", by_steps)],
+)
+def test_a_batch_of_empty_rows_keeps_its_states(cell: str, make) -> None:
+    form = Form(cell, 2, "bidirectional", given=True)
+    feed = feed_of(form, [0, 0], 4)
+    answer = run(packed(model_of(form), form=make), feed)
     assert answer["y"].shape == (2, 4, 2 * HIDDEN)
+    assert not answer["y"].any()
+    for state in form.states:
+        for layer in range(2):
+            np.testing.assert_array_equal(answer[f"{state}_T.{layer}"], feed[f"{state}_0.{layer}"])
 
 
 @pytest.mark.parametrize("length", [7, -1])
