@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from seqport.pipeline.errors import PipelineError
 
@@ -46,13 +45,15 @@ def optimize(source: Path, target: Path, *, threads: int | None = None) -> Optim
     from seqport.exporters.write import write
     from seqport.runtime.artifact import read_metadata
     from seqport.runtime.external import require_data_files
+    from seqport.runtime.host import Host
     from seqport.runtime.packed_form import measure_with
     from seqport.runtime.rewriting.machine import rewrite
+    from seqport.runtime.threads import Threads
 
     read_metadata(source)  # says what is wrong with a file that is no ONNX model
     require_data_files(source)
     model = onnx.load(source)
-    rewritten = rewrite(model, source.parent, measure_with(_opener(threads), threads))
+    rewritten = rewrite(model, source.parent, measure_with(Host(Threads(threads))))
     if rewritten is None:
         raise PipelineError(
             f"{source}: nothing to optimize: no recurrent layer takes lengths and has constant float32 weights in the "
@@ -64,14 +65,3 @@ def optimize(source: Path, target: Path, *, threads: int | None = None) -> Optim
     return Optimized(
         tuple(rewritten.layers), tuple(name for name, form in rewritten.layers.items() if form == "by_steps")
     )
-
-
-def _opener(threads: int | None) -> Any:
-    import onnxruntime
-
-    def open_bytes(model: bytes) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
-
-    return open_bytes

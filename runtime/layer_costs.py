@@ -10,6 +10,8 @@ from dataclasses import dataclass
 ROWS = (1, 8, 64)
 # A gain below that is within what two measurements differ by.
 _GAIN = 0.95
+# What a batch may cost more packed where it is not known whether it has padding.
+_FREE = 1.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class BatchCost:
         cuts = self._cuts * math.sqrt(rows * steps) if total < rows * steps else 0.0
         packed = self._call + self._step * steps + self._row * total + self._cell * rows * steps + cuts
         return packed < _GAIN * steps * self._of_a_padded_step(rows)
+
+    def packing_is_free(self, rows: int, steps: int) -> bool:
+        """Whether a batch costs next to nothing more packed even where no step of it is padding."""
+        packed = self._call + self._step * steps + (self._row + self._cell) * rows * steps
+        return packed < _FREE * steps * self._of_a_padded_step(rows)
 
     def _of_a_padded_step(self, rows: int) -> float:
         for place in range(1, len(ROWS) - 1):

@@ -71,12 +71,14 @@ class Loaded:
                 f'packing="on" is for the CPU, and {self._path} runs on {provider}: CUDA leaves padding out itself'
             )
 
+        host = self._host
+
         def replaced(session: onnxruntime.InferenceSession) -> None:
             self.session = session
 
         choice = Choice(
             self.session,
-            lambda: packed_form(self._path, self._open, self._host.threads),
+            lambda: packed_form(self._path, self._open, host),
             self._description,
             always=packing == "on",
             replaced=replaced,
@@ -110,9 +112,9 @@ class Loaded:
                     self._streaming = str(error)  # the error itself would keep the rewritten model in memory
                     raise
                 self._streaming = opened
-                self.session = opened.session
-                if self._choice:
+                if self._choice:  # before the session is replaced, which a packed form might do at the same time
                     self._choice.stand_in(opened.session)
+                self.session = opened.session
             if isinstance(self._streaming, str):
                 raise CannotStreamError(self._streaming)
             return self._streaming

@@ -47,4 +47,7 @@ def _open(
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     # Without ONNX Runtime's own fallback, which prints to stdout and changes the provider.
-    return onnxruntime.InferenceSession(model, options, list(providers), enable_fallback=0)
+    session = onnxruntime.InferenceSession(model, options, list(providers), enable_fallback=0)
+    # It would keep the bytes for that fallback, as many again as the weights.
+    session._model_bytes = None
+    return session

@@ -72,8 +72,9 @@ class Choice:
         self._lock = threading.Lock()
         self._alone = False
         self._lengths = _lengths_of(description)
-        self._batch = _batch_of(description)
-        self._repays_alone = description is None or any(info.op != "LSTM" for info in description.recurrent)
+        self._sequence = _sequence_of(description)
+        self._described = description is not None
+        self._repays_alone = description is not None and any(info.op != "LSTM" for info in description.recurrent)
         if always:
             self._make()
 
@@ -131,25 +132,30 @@ class Choice:
 
     def _may_gain(self, feed: Mapping[str, Any]) -> bool:
         """Whether a batch is of a kind that packing has something to leave out of, or computes otherwise."""
-        if self._rows(feed) == 1:
-            return False
-        if self._repays_alone or not self._lengths:
+        lengths = [feed[name] for name in self._lengths]
+        if not self._described:  # a vector of whole numbers may well be lengths
+            lengths = [value for value in feed.values() if getattr(value, "ndim", 0) == 1 and value.dtype.kind in "iu"]
+        elif not lengths:
+            return self._shape(feed)[0] > 1
+        if self._repays_alone and any(value.size > 1 for value in lengths):
             return True
-        extents = [(feed[name].size, *_extent(feed[name])) for name in self._lengths]
+        extents = [(value.size, *_extent(value)) for value in lengths if value.size > 1]
         return any(total < rows * longest for rows, longest, total in extents)
 
-    def _rows(self, feed: Mapping[str, Any]) -> int:
-        name, axis = self._batch
-        return feed[name].shape[axis] if name in feed else 0
+    def _shape(self, feed: Mapping[str, Any]) -> tuple[int, int]:
+        """The rows and steps of a described batch; 0 where nothing says."""
+        name, batch, steps = self._sequence
+        shape = feed[name].shape if name in feed else ()
+        return (shape[batch], shape[steps]) if shape else (0, 0)
 
     def _pays(self, feed: Mapping[str, Any], prepared: Prepared) -> bool:
         for name, cost in prepared.plans:
             value = feed.get(name)
-            if value is None:  # computed inside: all that is known is that one row has no padding between rows
-                if self._rows(feed) != 1:
+            if value is None:  # computed inside: it must not cost much where there is no padding at all
+                rows, steps = self._shape(feed)
+                if rows > 1 and cost.packing_is_free(rows, steps):
                     return True
-                continue
-            if cost.packing_pays(value.size, *_extent(value)):
+            elif value.size and cost.packing_pays(value.size, *_extent(value)):
                 return True
         return False
 
@@ -164,15 +170,18 @@ def _extent(lengths: np.ndarray) -> tuple[int, int]:
 
 def _lengths_of(description: Description | None) -> tuple[str, ...]:
     """The inputs that hold lengths; none where one layer's are computed."""
-    names = {info.lengths for info in description.recurrent} if description else set()
-    inputs = {info.name for info in description.inputs} if description else set()
-    return tuple(sorted(names)) if names and names <= inputs else ()  # type: ignore[arg-type]
+    if description is None:
+        return ()
+    names = {info.lengths for info in description.recurrent if info.lengths}
+    # "mask" stands for a computed length, and may be the name of an input too.
+    inputs = {sequence.lengths for sequence in description.sequences}
+    return tuple(sorted(names)) if names <= inputs else ()
 
 
-def _batch_of(description: Description | None) -> tuple[str, int]:
-    """An input, and the position of its batch axis."""
+def _sequence_of(description: Description | None) -> tuple[str, int, int]:
+    """An input that is a sequence, and the positions of its batch axis and of its steps."""
     for sequence in description.sequences if description else ():
         for info in description.inputs if description else ():
-            if sequence.batch_axis in info.axes:
-                return info.name, info.axes.index(sequence.batch_axis)
-    return "", 0
+            if info.name in sequence.inputs and sequence.batch_axis in info.axes:
+                return info.name, info.axes.index(sequence.batch_axis), sequence.inputs[info.name]
+    return "", 0, 0

@@ -19,15 +19,11 @@ class Link:
         joined: [T, B, D · H]; "" where the graph has no such value.
         batch_major: [B, T, D · H]; "" where the graph has no such value.
         between: the nodes that make the two.
-        y_read: whether anything else reads Y itself.
-        joined_read: whether anything but the transpose reads the joined value.
     """
 
     joined: str
     batch_major: str
     between: tuple[NodeProto, ...]
-    y_read: bool
-    joined_read: bool
 
 
 def link_behind(view: View, native: Native) -> Link:
@@ -35,19 +31,13 @@ def link_behind(view: View, native: Native) -> Link:
     y = native.output(0)
     joining = _joining(view, native, y) if y else ()
     if not joining:
-        return Link("", "", (), bool(y) and view.read_beside(y, ()), False)
+        return Link("", "", ())
     joined = joining[-1].output[0]
     turned = view.only_reader(joined, "Transpose")
     if turned is not None and permutation(turned) != [1, 0, 2]:
         turned = None
     between = (*joining, *([turned] if turned is not None else []))
-    return Link(
-        joined,
-        turned.output[0] if turned is not None else "",
-        between,
-        view.read_beside(y, joining[:1]),
-        view.read_beside(joined, between[len(joining) :]),
-    )
+    return Link(joined, turned.output[0] if turned is not None else "", between)
 
 
 def _joining(view: View, native: Native, y: str) -> tuple[NodeProto, ...]:

@@ -103,10 +103,11 @@ class Native:
         kept = {name: self.attributes[name] for name in ("clip", "input_forget") if name in self.attributes}
         if self.cell == "GRU":
             kept["linear_before_reset"] = self.attributes.get("linear_before_reset", 0)
+        alike = all(self.activations(d) == self.activations(0) for d in range(self.num_directions))
         for name in ("activation_alpha", "activation_beta"):
             values = list(self.attributes.get(name, ()))
             half, odd = divmod(len(values), self.num_directions)
-            if odd:
+            if odd or (values and not alike):  # ONNX lists them for those activations alone that take one
                 return None
             if values:
                 kept[name] = values[direction * half : (direction + 1) * half]

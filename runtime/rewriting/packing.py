@@ -62,9 +62,9 @@ class _Job:
     view: View
     emit: Emitter
     increment: Increment
-    candidates: Sequence[_Candidate]
-    plans: dict[str, Pieces] = field(default_factory=dict)  # by the name of the lengths
-    packed: dict[tuple[str, str], Packed] = field(default_factory=dict)  # lengths, name of a value → still in blocks
+    plans: dict[tuple[str, str], Pieces] = field(default_factory=dict)  # by lengths, and what is padded to them
+    sharing: dict[str, list[_Candidate]] = field(default_factory=dict)  # by the name of the lengths
+    packed: dict[tuple[str, str], tuple[Packed, Pieces]] = field(default_factory=dict)  # lengths, a value → in blocks
     gone: list[NodeProto] = field(default_factory=list)
 
 
@@ -92,7 +92,9 @@ def pack(
     emit = Emitter(Names(model.graph), "seqport/packed")
     found = [_candidate(view, emit, node, form_of) for node in model.graph.node]
     candidates = [one for one in found if one is not None]
-    job = _Job(view, emit, increment, candidates)
+    job = _Job(view, emit, increment)
+    for one in candidates:
+        job.sharing.setdefault(one.native.lengths, []).append(one)
     for stack in _stacks(view, candidates):
         _emit(job, stack)
     if not candidates or not replace_nodes(model.graph, job.gone, emit.nodes):
@@ -100,21 +102,18 @@ def pack(
     used = {name for node in model.graph.node for name in reads(node)}
     model.graph.initializer.extend(tensor for tensor in emit.initializers if tensor.name in used)
     return [
-        Plan(_input_behind(view, lengths), tuple((one.native, one.input_dim) for one in _sharing(job, lengths)))
-        for lengths in job.plans
+        Plan(_input_behind(view, lengths), tuple((one.native, one.input_dim) for one in several))
+        for lengths, several in job.sharing.items()
     ]
 
 
 def _input_behind(view: View, lengths: str) -> str:
+    """The graph's input that holds lengths: cast, or clipped to the steps that there are."""
     node = view.producers.get(lengths)
-    while node is not None and node.op_type in ("Cast", "Identity"):
+    while node is not None and node.op_type in ("Cast", "Identity", "Min", "Max"):
         lengths = node.input[0]
         node = view.producers.get(lengths)
     return lengths if node is None and view.constant(lengths) is None else ""
-
-
-def _sharing(job: _Job, lengths: str) -> list[_Candidate]:
-    return [one for one in job.candidates if one.native.lengths == lengths]
 
 
 def _candidate(view: View, emit: Emitter, node: NodeProto, form_of: FormOf) -> _Candidate | None:
@@ -169,13 +168,12 @@ def _fed_by(view: View, native: Native) -> str:
 
 
 def _emit(job: _Job, stack: Sequence[_Candidate]) -> None:
-    first = stack[0].native
-    pieces = _plan(job, first)
+    pieces, source = _begin(job, stack[0])
     layers = []
     for one, after in zip(stack, [*stack[1:], None], strict=True):
         own = [] if after is None else [after.native.node, *_turning(job.view, after.native)]
         layers.append(Layer(one.native, one.forms, _is_read(job.view, one, own)))
-    for one, answers in zip(stack, emit_stack(job.emit, pieces, _source(job, stack[0]), layers), strict=True):
+    for one, answers in zip(stack, emit_stack(job.emit, pieces, source, layers), strict=True):
         _give(job, pieces, one, answers)
         job.gone += [one.native.node, *one.link.between]
 
@@ -193,29 +191,27 @@ def _is_read(view: View, one: _Candidate, own: Sequence[NodeProto]) -> bool:
     return any(value and view.read_beside(value, [*one.link.between, *own]) for value in values)
 
 
-def _plan(job: _Job, native: Native) -> Pieces:
-    if native.lengths not in job.plans:
-        fed = _fed_by(job.view, native)
+def _begin(job: _Job, one: _Candidate) -> tuple[Pieces, Padded | Packed]:
+    """The plan of a layer and where its inputs come from: still in the blocks of a layer before it, or padded."""
+    native = one.native
+    fed = _fed_by(job.view, native)
+    before = job.packed.get((native.lengths, fed)) or job.packed.get((native.lengths, native.x))
+    if before is not None:
+        return before[1], before[0]
+    # Another value may be padded to another number of steps, though its lengths are the same.
+    pieces = job.plans.get((native.lengths, fed))
+    if pieces is None:
         axis = int(fed != native.x)
         steps = job.emit.op("Shape", fed, start=axis, end=axis + 1)
-        sharing = [(one.native, one.input_dim) for one in _sharing(job, native.lengths)]
-        increment = job.increment(sharing)
+        increment = job.increment([(follower.native, follower.input_dim) for follower in job.sharing[native.lengths]])
         if isinstance(increment, str):
             job.view.graph.input.append(helper.make_tensor_value_info(increment, TensorProto.FLOAT, []))
         else:
             increment = job.emit.const(increment, np.float32)
-        job.plans[native.lengths] = plan(job.emit, native.lengths, steps, increment)
-    return job.plans[native.lengths]
-
-
-def _source(job: _Job, one: _Candidate) -> Padded | Packed:
-    native = one.native
-    fed = _fed_by(job.view, native)
-    packed = job.packed.get((native.lengths, fed)) or job.packed.get((native.lengths, native.x))
-    if packed is not None:
-        return packed
-    flat = job.emit.op("Reshape", fed, job.emit.const([-1, one.input_dim]))
-    return Padded(flat, batch_major=fed != native.x)
+        pieces = job.plans[native.lengths, fed] = plan(job.emit, native.lengths, steps, increment)
+    cells = job.emit.op("Mul", pieces.steps, pieces.batch)
+    flat = job.emit.op("Reshape", fed, job.emit.shape(cells, one.input_dim))
+    return pieces, Padded(flat, batch_major=fed != native.x)
 
 
 def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
@@ -235,4 +231,4 @@ def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
     for name, value in values.items():
         if name:
             emit.nodes.append(helper.make_node("Identity", [value], [name]))
-            job.packed[native.lengths, name] = packed
+            job.packed[native.lengths, name] = packed, pieces

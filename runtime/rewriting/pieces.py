@@ -13,12 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from seqport.runtime.rewriting.emit import END, Emitter
-
-# A length that no table of positions reaches: whoever uses it fails, as the native node does.
-_NOWHERE = 2**40
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,7 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
         increment: scalar, float32: Δ.
     """
     zero, one, shift = emit.const([0]), emit.const([1]), emit.const([1, -1])
-    count = emit.op("Add", steps, one)
-    table = emit.op("Concat", emit.range(count), _filled(emit, count), axis=0)
-    lengths = emit.op("Gather", table, lengths)  # as int64; beyond T, or below 0: nowhere
+    lengths = _checked(emit, lengths, steps)
     batch = emit.op("Shape", lengths)
     ordered, order = emit.ops("TopK", lengths, batch, outputs=2)
     rows = emit.range(batch)
@@ -115,11 +110,37 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
     some = emit.op("Cast", emit.op("Greater", lengths, zero), to=TensorProto.INT64)
     begun = emit.op("Max", emit.op("ReduceSum", some, keepdims=1), one)
     alive = emit.op("Concat", begun, emit.op("Sub", batch, emit.slice(ended, 0, -1)), axis=0)
-    widths = emit.op("Sub", ends, starts)
+    starts, widths, alive = _split(emit, starts, emit.op("Sub", ends, starts), alive)
     areas = emit.op("Mul", alive, widths)
     largest = emit.op("ReduceMax", areas, keepdims=1)
     return Pieces(emit, lengths, batch, steps, order, rank, ordered, starts, widths, alive, areas, largest)
 
 
-def _filled(emit: Emitter, size: str) -> str:
-    return emit.op("ConstantOfShape", size, value=helper.make_tensor("value", TensorProto.INT64, [1], [_NOWHERE]))
+def _checked(emit: Emitter, lengths: str, steps: str) -> str:
+    """Lengths as int64; the run fails, as that of the native node, where one is negative or beyond the steps."""
+    lengths = emit.op("Cast", lengths, to=TensorProto.INT64)
+    count = emit.op("Add", steps, emit.const([1]))
+    inside = emit.op("And", emit.op("GreaterOrEqual", lengths, emit.const([0])), emit.op("LessOrEqual", lengths, steps))
+    return emit.op("Gather", emit.range(count), emit.op("Where", inside, lengths, count))
+
+
+def _split(emit: Emitter, starts: str, widths: str, alive: str) -> tuple[str, str, str]:
+    """Pieces of no more than twice the mean area: the blocks of all have the room of the largest one.
+
+    So they hold no more than three times the row-steps that are computed, whatever the lengths.
+    """
+    zero, one = emit.const([0]), emit.const([1])
+    areas = emit.op("Mul", alive, widths)
+    total = emit.op("ReduceSum", areas, keepdims=1)
+    most = emit.op("Add", emit.op("Div", emit.op("Mul", total, emit.const([2])), emit.op("Shape", areas)), one)
+    parts = emit.op("Min", widths, emit.op("Add", emit.op("Div", areas, most), one))  # [K]
+    ends = emit.op("CumSum", parts, emit.const(0))
+    place = emit.range(emit.op("ReduceSum", parts, keepdims=1))
+    behind = emit.op("GreaterOrEqual", emit.op("Unsqueeze", place, one), emit.op("Unsqueeze", ends, zero))
+    piece = emit.op("ReduceSum", emit.op("Cast", behind, to=TensorProto.INT64), one, keepdims=0)
+    count, width = emit.op("Gather", parts, piece), emit.op("Gather", widths, piece)
+    part = emit.op("Sub", place, emit.op("Gather", emit.op("Sub", ends, parts), piece))
+    begin = emit.op("Div", emit.op("Mul", part, width), count)
+    end = emit.op("Div", emit.op("Mul", emit.op("Add", part, one), width), count)
+    start = emit.op("Add", emit.op("Gather", starts, piece), begin)
+    return start, emit.op("Sub", end, begin), emit.op("Gather", alive, piece)

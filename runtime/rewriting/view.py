@@ -107,7 +107,10 @@ def replace_nodes(graph: GraphProto, gone: Sequence[NodeProto], new: Sequence[No
         copies.append(copy)
     del graph.node[:]
     graph.node.extend(copies)
-    used = {value.name for value in graph.output} | {name for node in graph.node for name in reads(node)}
+    # An initializer that a caller may override stays with its input.
+    used = {value.name for value in (*graph.input, *graph.output)} | {
+        name for node in graph.node for name in reads(node)
+    }
     for place in reversed(range(len(graph.initializer))):
         if graph.initializer[place].name not in used:
             del graph.initializer[place]

@@ -50,6 +50,7 @@ FORMS = [
     Form("LSTM", 1, attributes=(("clip", 0.3),)),
     Form("GRU", 1, attributes=(("linear_before_reset", 1),)),
     Form("RNN", 2, "bidirectional", attributes=(("activations", ["Relu", "Tanh"]),)),
+    Form("LSTM", attributes=(("activations", ["LeakyRelu", "Tanh", "Tanh"]), ("activation_alpha", [0.1]))),
     Form("LSTM", 1, "bidirectional", attributes=(("activations", ["HardSigmoid", "Tanh", "Tanh"] * 2),
       ("activation_alpha", [0.2, 0.3]), ("activation_beta", [0.5, 0.4]))),
 ]  # fmt: skip
@@ -120,7 +121,7 @@ def test_a_batch_of_empty_rows_keeps_its_states(cell: str, make) -> None:
             np.testing.assert_array_equal(answer[f"{state}_T.{layer}"], feed[f"{state}_0.{layer}"])
 
 
-@pytest.mark.parametrize("length", [7, -1])
+@pytest.mark.parametrize("length", [7, 40, -1, -8, -12])
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_a_length_beyond_the_axis_fails_as_in_the_native_node(length: int, batch_first: bool) -> None:
     form = Form("LSTM", batch_first=batch_first)
@@ -173,6 +174,72 @@ def test_a_state_that_comes_from_a_layer_before_it_is_waited_for() -> None:
     other = packed(model)
     assert sum(node.op_type == "Scan" for node in other.graph.node) == 2
     require_equal(model, other, feed_of(Form("LSTM", 2), *LENGTHS["ragged"]))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("steps", [(6, 9), (9, 6)])
+def test_layers_that_share_lengths_may_be_padded_to_different_steps(batch_first: bool, steps: tuple[int, int]) -> None:
+    form = Form("LSTM", 1, "bidirectional", batch_first=batch_first)
+    one, other = model_of(form, 0), model_of(form, 1)
+    for node in other.graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name != "lengths":
+                    names[place] = f"other.{name}" if name else ""
+        node.name = f"other.{node.name}" if node.name else ""
+    for value in (*other.graph.initializer, *other.graph.input, *other.graph.output):
+        if value.name != "lengths":
+            value.name = f"other.{value.name}"
+    for value in (*other.graph.input, *other.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == "T":
+                dim.dim_param = "U"
+    one.graph.node.extend(other.graph.node)
+    one.graph.initializer.extend(other.graph.initializer)
+    one.graph.input.extend(value for value in other.graph.input if value.name != "lengths")
+    one.graph.output.extend(other.graph.output)
+    feed = feed_of(form, [6, 2, 4, 1], steps[0])
+    feed["other.x"] = feed_of(form, [6, 2, 4, 1], steps[1], seed=1)["x"]
+    require_equal(one, packed(one), feed)
+
+
+def test_encoder_and_decoder_have_lengths_of_their_own() -> None:
+    model = model_of(Form("LSTM", 2))
+    model.graph.input.append(helper.make_tensor_value_info("others", 7, ["B"]))
+    model.graph.node.insert(0, helper.make_node("Cast", ["others"], ["others_32"], to=6))
+    next(node for node in model.graph.node if node.name == "layer1").input[4] = "others_32"
+    feed = feed_of(Form("LSTM", 2), [9, 9, 9, 9], 9)
+    for own, theirs in (([3, 9, 1, 5], [9, 2, 4, 4]), ([9, 2, 2, 2], [1, 1, 9, 9])):
+        feed["lengths"], feed["others"] = np.array(own), np.array(theirs)
+        require_equal(model, packed(model), feed)
+
+
+def test_activations_of_two_kinds_with_numbers_stay() -> None:
+    mixed = ["LeakyRelu", "LeakyRelu", "Tanh", "Sigmoid", "Tanh", "Tanh"]
+    form = Form("LSTM", 1, "bidirectional", attributes=(("activations", mixed), ("activation_alpha", [0.3, 0.05])))
+    assert pack(model_of(form), Path(), lambda _: 1.0) == []
+
+
+def test_an_input_that_nothing_reads_stays_optional() -> None:
+    model = model_of(Form("LSTM"))
+    model.graph.input.append(helper.make_tensor_value_info("unread", 1, [1]))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "unread"))
+    require_equal(model, packed(model), feed_of(Form("LSTM"), *LENGTHS["ragged"]))
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+@pytest.mark.parametrize(
+    "lengths",
+    [[300] * 28 + [300 + 7 * i for i in range(1, 101)], [200 + i for i in range(128)], [1] * 500 + [400], [50] * 64],
+    ids=["late", "near", "one long", "equal"],
+)
+def test_blocks_have_room_for_little_more_than_what_is_computed(lengths: list[int], tracks: int) -> None:
+    form = Form("LSTM", 1, "bidirectional" if tracks == 2 else "forward")
+    model = packed(model_of(form), 3.0)
+    scan = next(node for node in model.graph.node if node.op_type == "Scan")
+    model.graph.output.append(helper.make_tensor_value_info(scan.output[-1], 1, ["K", "C", HIDDEN]))
+    blocks = run(model, feed_of(form, lengths, max(lengths)))[scan.output[-1]]
+    assert blocks.shape[0] * blocks.shape[1] < 3.6 * tracks * sum(lengths)
 
 
 def test_what_cannot_be_packed_stays(tmp_path: Path) -> None:

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import seqport.runtime.packing_choice as packing_choice
 from seqport.runtime import PackingError, Session
+from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, TensorInfo
 from seqport.runtime.layer_costs import ROWS, BatchCost, LayerCost
+from seqport.runtime.packing_choice import Choice
 
 from .recurrent_graphs import Form, feed_of, model_of, run
 
 RAGGED = ([30] + [2] * 40, 30)
-EQUAL = ([30] * 41, 30)
 
 
 def batch(steps: int, *lengths: int) -> dict[str, np.ndarray]:
     x = np.random.default_rng(0).standard_normal((len(lengths), steps, 3), np.float32)
     return {"x": x, "lengths": np.array(lengths)}
+
+
+def masked_model(folder: Path):
+    """A described model whose lengths are sums of a mask, and what feeds it."""
+    form = Form("LSTM")
+    model = model_of(form)
+    model.graph.input[1].CopyFrom(helper.make_tensor_value_info("mask", onnx.TensorProto.BOOL, ["B", "T"]))
+    counted = [
+        helper.make_node("Cast", ["mask"], ["whole"], to=onnx.TensorProto.INT64),
+        helper.make_node("ReduceSum", ["whole", "one"], ["lengths"], keepdims=0),
+    ]
+    for place, node in enumerate(counted):
+        model.graph.node.insert(place, node)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
+    outputs = tuple(TensorInfo(o.name, "float32", ("B",)) for o in model.graph.output)
+    description = Description(
+        inputs=(TensorInfo("x", "float32", ("B", "T", 5)), TensorInfo("mask", "bool", ("B", "T"))),
+        outputs=outputs,
+        sequences=(SequenceInfo("T", "B", None, {"x": 1, "mask": 1}, {"y": 1}),),
+        recurrent=(RecurrentInfo("layer0", "LSTM", "layer0", "forward", 6, "mask", "zero"),),
+        opset=18,
+    )
+    helper.set_model_props(model, {METADATA_KEY: description.to_json()})
+    onnx.save(model, folder / "masked.onnx")
+
+    def feeds(rows: int, steps: int) -> dict[str, np.ndarray]:
+        x = np.random.default_rng(0).standard_normal((rows, steps, 5), np.float32)
+        return {"x": x, "mask": np.ones((rows, steps), bool)}
+
+    return folder / "masked.onnx", feeds
 
 
 def spied(session: Session, inputs: dict[str, np.ndarray]) -> str:
@@ -33,7 +67,7 @@ def spied(session: Session, inputs: dict[str, np.ndarray]) -> str:
 
 
 @pytest.fixture
-def steady(monkeypatch) -> None:
+def steady(monkeypatch, request) -> None:
     """A machine where a run costs 1 µs for each step of a row that it computes, and packed 20 µs more."""
     from seqport.runtime import packed_form
     from seqport.runtime.rewriting import measure
@@ -44,7 +78,8 @@ def steady(monkeypatch) -> None:
         return 1e-6 * int(computed) + 2e-5 * ("increment" in feed)
 
     monkeypatch.setattr(measure, "_best", seconds)
-    monkeypatch.setattr(packed_form, "_MEASURES", {})
+    request.addfinalizer(packed_form.measure_with.cache_clear)
+    packed_form.measure_with.cache_clear()
 
 
 @pytest.mark.usefixtures("steady")
@@ -130,10 +165,41 @@ def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
     with pytest.raises(PackingError, match=r"m\.onnx cannot be packed: no recurrent layer of it takes lengths"):
         Session(tmp_path / "m.onnx", "cpu", packing="on")
     session = Session(tmp_path / "m.onnx", "cpu")
-    session.run(feed_of(form, *EQUAL))
+    session.run(feed_of(form, *RAGGED))
     assert "no recurrent layer of it takes lengths" in session.packing_note
     with pytest.raises(PackingError, match='packing is \'yes\', expected "auto", "on" or "off"'):
         Session(artifact("lstm"), "cpu", packing="yes")
+
+
+@pytest.mark.usefixtures("steady")
+def test_computed_lengths_are_packed_where_that_costs_nothing(tmp_path: Path) -> None:
+    path, feeds = masked_model(tmp_path)
+    session = Session(path, "cpu")
+    assert spied(session, feeds(rows=2, steps=3)) == "plain"
+    assert spied(session, feeds(rows=1, steps=400)) == "plain"
+    assert spied(session, feeds(rows=80, steps=100)) == "packed"
+
+
+def test_rewritten_weights_are_not_kept_as_bytes(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu", packing="on")
+    choice = session._model._choice
+    assert choice is not None and choice.packed is not None
+    assert choice.packed._model_bytes is None
+
+
+def test_a_session_that_nobody_holds_is_freed(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu", packing="on")
+    model = weakref.ref(session._model)
+    del session
+    gc.collect()
+    assert model() is None
+
+
+def test_an_empty_vector_is_no_batch_to_pack(artifact) -> None:
+    choice = Session(artifact("lstm"), "cpu", packing="off")._model
+    plain = Choice(choice.session, lambda: "never", None)
+    assert plain.session_for({"lengths": np.zeros(0, np.int64)}) is choice.session
+    assert plain.note == ""
 
 
 def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> None:
