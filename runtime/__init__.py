@@ -6,6 +6,8 @@ where it is not installed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from seqport.runtime import generate
 from seqport.runtime.artifact import (
     Description,
@@ -39,8 +41,10 @@ from seqport.runtime.errors import (
     StreamIdError,
 )
 from seqport.runtime.session import Session
-from seqport.runtime.streams import Stream, Streams
 from seqport.runtime.threads import share_threads
+
+if TYPE_CHECKING:
+    from seqport.runtime.streams import Stream, Streams
 
 __all__ = [
     "ArtifactError",
@@ -76,3 +80,12 @@ __all__ = [
     "read_description",
     "share_threads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Streams are imported when they are asked for: not every application has any."""
+    if name in ("Stream", "Streams"):
+        from seqport.runtime import streams
+
+        return getattr(streams, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

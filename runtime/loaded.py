@@ -13,13 +13,12 @@ import numpy as np
 from seqport.runtime.artifact import Description
 from seqport.runtime.errors import CannotStreamError, PackingError
 from seqport.runtime.host import Host
-from seqport.runtime.packed_form import packed_form
-from seqport.runtime.packing_choice import Choice
 from seqport.runtime.providers import Opened, open_model
 
 if TYPE_CHECKING:
     import onnxruntime
 
+    from seqport.runtime.packing_choice import Choice
     from seqport.runtime.stream_model import StreamModel
 
 Run = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
@@ -71,6 +70,9 @@ class Loaded:
                 f'packing="on" is for the CPU, and {self._path} runs on {provider}: CUDA leaves padding out itself'
             )
 
+        from seqport.runtime import packed_form
+        from seqport.runtime.packing_choice import Choice
+
         host = self._host
 
         def replaced(session: onnxruntime.InferenceSession) -> None:
@@ -78,7 +80,7 @@ class Loaded:
 
         choice = Choice(
             self.session,
-            lambda: packed_form(self._path, self._open, host),
+            lambda: packed_form.packed_form(self._path, self._open, host),
             self._description,
             always=packing == "on",
             replaced=replaced,

@@ -18,8 +18,6 @@ from seqport.runtime.loaded import Loaded
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.plain import plain_rules, plain_signature
 from seqport.runtime.providers import open_model
-from seqport.runtime.readiness import check_ready
-from seqport.runtime.streams import Stream, Streams
 from seqport.runtime.threads import Threads
 from seqport.runtime.validate import Checker, InputRule
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from seqport.runtime.stream_model import StreamModel
+    from seqport.runtime.streams import Stream, Streams
 
 
 class Session(AsyncCalls):
@@ -167,6 +166,7 @@ class Session(AsyncCalls):
             ProviderError: the inference fails, or differs by more than 1e-4, with the cause.
             InputError: the model takes neither made-up inputs, nor these.
         """
+        from seqport.runtime.readiness import check_ready
 
         def reference(feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
             file = open_session(self.path, Host(), CPU_PROVIDER)
@@ -190,6 +190,8 @@ class Session(AsyncCalls):
             CannotStreamError: the model needs the whole sequence at once: which layer, and why.
             NoMetadataError: nothing in the file says what a sequence is.
         """
+        from seqport.runtime.streams import Stream
+
         return Stream(self._stream_model())
 
     def streams(self) -> Streams:
@@ -199,6 +201,8 @@ class Session(AsyncCalls):
             CannotStreamError: the model needs the whole sequence at once: which layer, and why.
             NoMetadataError: nothing in the file says what a sequence is.
         """
+        from seqport.runtime.streams import Streams
+
         return Streams(self._stream_model())
 
     def _stream_model(self) -> StreamModel:

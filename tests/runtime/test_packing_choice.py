@@ -203,12 +203,12 @@ def test_an_empty_vector_is_no_batch_to_pack(artifact) -> None:
 
 
 def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> None:
-    from seqport.runtime import loaded
+    from seqport.runtime import packed_form
 
     def fails(*_args):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(loaded, "packed_form", fails)
+    monkeypatch.setattr(packed_form, "packed_form", fails)
     inputs = batch(300, 300, *[2] * 400)
     session = Session(artifact("lstm"), "cpu")
     assert set(session.run(inputs)) == {"output", "h_T", "c_T"}
@@ -218,11 +218,11 @@ def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> No
 
 
 def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> None:
-    from seqport.runtime import loaded
+    from seqport.runtime import packed_form
 
     made = []
-    real = loaded.packed_form
-    monkeypatch.setattr(loaded, "packed_form", lambda *args: made.append(1) or real(*args))
+    real = packed_form.packed_form
+    monkeypatch.setattr(packed_form, "packed_form", lambda *args: made.append(1) or real(*args))
     session = Session(artifact("lstm"), "cpu")
     inputs = batch(300, 300, *[2] * 400)
     expected = session._model.session.run(None, inputs)[0]
