@@ -110,7 +110,7 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
     some = emit.op("Cast", emit.op("Greater", lengths, zero), to=TensorProto.INT64)
     begun = emit.op("Max", emit.op("ReduceSum", some, keepdims=1), one)
     alive = emit.op("Concat", begun, emit.op("Sub", batch, emit.slice(ended, 0, -1)), axis=0)
-    starts, widths, alive = _split(emit, starts, emit.op("Sub", ends, starts), alive)
+    starts, widths, alive = _split(emit, lengths, starts, emit.op("Sub", ends, starts), alive)
     areas = emit.op("Mul", alive, widths)
     largest = emit.op("ReduceMax", areas, keepdims=1)
     return Pieces(emit, lengths, batch, steps, order, rank, ordered, starts, widths, alive, areas, largest)
@@ -124,7 +124,7 @@ def _checked(emit: Emitter, lengths: str, steps: str) -> str:
     return emit.op("Gather", emit.range(count), emit.op("Where", inside, lengths, count))
 
 
-def _split(emit: Emitter, starts: str, widths: str, alive: str) -> tuple[str, str, str]:
+def _split(emit: Emitter, lengths: str, starts: str, widths: str, alive: str) -> tuple[str, str, str]:
     """Pieces of no more than twice the mean area: the blocks of all have the room of the largest one.
 
     So they hold no more than three times the row-steps that are computed, whatever the lengths.
@@ -143,4 +143,7 @@ def _split(emit: Emitter, starts: str, widths: str, alive: str) -> tuple[str, st
     begin = emit.op("Div", emit.op("Mul", part, width), count)
     end = emit.op("Div", emit.op("Mul", emit.op("Add", part, one), width), count)
     start = emit.op("Add", emit.op("Gather", starts, piece), begin)
-    return start, emit.op("Sub", end, begin), emit.op("Gather", alive, piece)
+    # Rows may end at a cut that was not theirs.
+    longer = emit.op("Greater", emit.op("Unsqueeze", lengths, zero), emit.op("Unsqueeze", start, one))
+    rows = emit.op("ReduceSum", emit.op("Cast", longer, to=TensorProto.INT64), one, keepdims=0)
+    return start, emit.op("Sub", end, begin), emit.op("Max", rows, one)

@@ -18,7 +18,18 @@ BENCHES = COMMANDS["bench"].commands
 
 
 def test_the_commands():
-    assert set(COMMANDS) == {"train", "export", "build", "parity", "bench", "inspect", "check", "lift", "optimize", "run"}
+    assert set(COMMANDS) == {
+        "train",
+        "export",
+        "build",
+        "parity",
+        "bench",
+        "inspect",
+        "check",
+        "lift",
+        "optimize",
+        "run",
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

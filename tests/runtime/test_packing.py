@@ -67,6 +67,20 @@ def test_packed_layers_answer_to_the_last_bit(form: Form, increment: float) -> N
         require_equal(model, other, feed_of(form, lengths, steps), 1e-6 if form.cell == "RNN" else 0.0)
 
 
+@pytest.mark.parametrize("increment", [1.0, 3.0, 10.0, 30.0])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_batches_of_any_size_are_cut_right(cell: str, increment: float) -> None:
+    form = Form(cell, 2, "bidirectional", given=True)
+    model = model_of(form)
+    other = packed(model, increment)
+    random = np.random.default_rng(int(increment))
+    for _ in range(12):
+        rows, steps = int(random.integers(2, 200)), int(random.integers(2, 60))
+        draws = random.integers(1, steps + 1, rows), np.minimum(1 + random.exponential(steps / 4, rows), steps)
+        for lengths in draws:
+            require_equal(model, other, feed_of(form, lengths.astype(int).tolist(), steps))
+
+
 @pytest.mark.parametrize("increment", INCREMENTS.values(), ids=INCREMENTS)
 @pytest.mark.parametrize("reset", [0, 1])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
