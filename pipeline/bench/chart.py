@@ -126,7 +126,7 @@ def _svg(figure: Any) -> str:
 
 def _legend(figure: Any, panels: Any) -> None:
     found: Mapping[str, Any] = dict(_labels(panels))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=7, frameon=False)
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2 * panels.shape[1], frameon=False)
 
 
 def _labels(panels: Any) -> Iterator[tuple[str, Any]]:
