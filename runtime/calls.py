@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from seqport.runtime.generate import Encoder, encoded_by
 from seqport.runtime.generation import BATCH_SIZE as GENERATED_AT_ONCE
 from seqport.runtime.generation import Ending, Generation, Step, Until
 from seqport.runtime.options import BATCH_SIZE, READ_AHEAD, Answer, Bounds, Options, Progress
-from seqport.runtime.ragged import RaggedBatches
 from seqport.runtime.sampling import Sampling, Seed
+
+if TYPE_CHECKING:
+    from seqport.runtime.ragged import RaggedBatches
 
 _making = threading.Lock()
 
@@ -197,6 +199,8 @@ class Calls(ABC):
         return self._generation.rows(run, first, states, ending=ending, sampling=sampling, batch_size=batch_size)
 
     def _batches(self) -> RaggedBatches:
+        from seqport.runtime.ragged import RaggedBatches
+
         with _making:  # what one thread's runs have taught is for all
             if self._ragged is None:
                 self._ragged = RaggedBatches(self.description)
