@@ -6,9 +6,9 @@ where it is not installed.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from seqport.runtime import generate
 from seqport.runtime.artifact import (
     Description,
     OutputError,
@@ -44,6 +44,7 @@ from seqport.runtime.session import Session
 from seqport.runtime.threads import share_threads
 
 if TYPE_CHECKING:
+    from seqport.runtime import generate
     from seqport.runtime.streams import Stream, Streams
 
 __all__ = [
@@ -83,7 +84,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Streams are imported when they are asked for: not every application has any."""
+    """What not every application has is imported when it is asked for."""
+    if name == "generate":
+        return importlib.import_module("seqport.runtime.generate")
     if name in ("Stream", "Streams"):
         from seqport.runtime import streams
 

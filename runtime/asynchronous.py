@@ -7,17 +7,18 @@ turns with the loop every few milliseconds, as threads do.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
 
 from seqport.runtime.calls import Calls
 from seqport.runtime.errors import InputError
-from seqport.runtime.generate import Encoder
-from seqport.runtime.generation import BATCH_SIZE as GENERATED_AT_ONCE
-from seqport.runtime.generation import Ending, Until
-from seqport.runtime.options import BATCH_SIZE, READ_AHEAD, Answer, Bounds, Options, Progress, Run
-from seqport.runtime.sampling import Sampling, Seed
+from seqport.runtime.options import BATCH_SIZE, GENERATED_AT_ONCE, READ_AHEAD, Answer, Bounds, Options, Progress, Run
+
+if TYPE_CHECKING:
+    from seqport.runtime.generate import Encoder
+    from seqport.runtime.generation import Until
+    from seqport.runtime.sampling import Seed
 
 T = TypeVar("T")
 
@@ -105,6 +106,9 @@ class AsyncCalls(Calls):
         batch_size: int = GENERATED_AT_ONCE,
     ) -> list[np.ndarray]:
         """See `Session.generate`. `until` is called in the other thread."""
+        from seqport.runtime.generation import Ending
+        from seqport.runtime.sampling import Sampling
+
         ending, sampling = Ending(max_steps, stop, until), Sampling(temperature, top_k, top_p, seed)
         return await _in_thread(
             self.run,

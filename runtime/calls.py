@@ -11,14 +11,13 @@ import numpy as np
 
 from seqport.runtime.artifact import Description
 from seqport.runtime.errors import InputError
-from seqport.runtime.generate import Encoder, encoded_by
-from seqport.runtime.generation import BATCH_SIZE as GENERATED_AT_ONCE
-from seqport.runtime.generation import Ending, Generation, Step, Until
-from seqport.runtime.options import BATCH_SIZE, READ_AHEAD, Answer, Bounds, Options, Progress
-from seqport.runtime.sampling import Sampling, Seed
+from seqport.runtime.options import BATCH_SIZE, GENERATED_AT_ONCE, READ_AHEAD, Answer, Bounds, Options, Progress
 
 if TYPE_CHECKING:
+    from seqport.runtime.generate import Encoder
+    from seqport.runtime.generation import Ending, Generation, Step, Until
     from seqport.runtime.ragged import RaggedBatches
+    from seqport.runtime.sampling import Sampling, Seed
 
 _making = threading.Lock()
 
@@ -175,6 +174,9 @@ class Calls(ABC):
             ArtifactError: the network carries no state or gives several answers; the encoder's states are not its own.
             InputError: an argument does not fit the network, or another argument.
         """
+        from seqport.runtime.generation import Ending
+        from seqport.runtime.sampling import Sampling
+
         ending, sampling = Ending(max_steps, stop, until), Sampling(temperature, top_k, top_p, seed)
         return self._generate(self.run, first, ending, sampling, states, encoder, inputs, batch_size)
 
@@ -189,6 +191,9 @@ class Calls(ABC):
         inputs: Mapping[str, Any] | Iterable[Any] | None,
         batch_size: int,
     ) -> list[np.ndarray]:
+        from seqport.runtime.generate import encoded_by
+        from seqport.runtime.generation import Generation
+
         if states is not None and encoder is not None:
             raise InputError(
                 "states and encoder both came, and the encoder's final states are the initial ones: give one"

@@ -15,14 +15,12 @@ import numpy as np
 from seqport.runtime.artifact import Description
 from seqport.runtime.errors import InputError, InputSizeError
 from seqport.runtime.feedback import Feedback
+from seqport.runtime.options import GENERATED_AT_ONCE
 from seqport.runtime.sampling import Sampler, Sampling
 from seqport.runtime.written import Written
 
 Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
 Until = Callable[[int, np.ndarray], bool]
-
-# At most so many rows in one step.
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Generation:
         *,
         ending: Ending,
         sampling: Sampling | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int = GENERATED_AT_ONCE,
     ) -> list[np.ndarray]:
         """See `Session.generate`; `step` runs one step."""
         feedback, stops = self._feedback, ending.tokens(self._feedback)

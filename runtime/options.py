@@ -16,6 +16,7 @@ Run = Callable[[Mapping[str, Any]], Answer]
 
 # At most so many rows in one run, so many items read ahead, and so many bytes for a batch.
 BATCH_SIZE = 128
+GENERATED_AT_ONCE = 256  # at most so many rows in one step
 READ_AHEAD = 4096
 MEMORY = 2**28
 _BATCHES_HELD = 4
