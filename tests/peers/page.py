@@ -126,5 +126,6 @@ def _cell(verdict: Verdict | None) -> str:
 
 def _short(text: str) -> str:
     text = re.sub(r"\S*/model\.\w+", "the file", text)  # where it stood is nobody's concern
+    text = re.sub(r': File "/.*', "…", text)  # a traceback begins, with the folders of this machine
     text = text.replace("|", "/").replace("`", "'").replace("<", "‹").replace("*", "×")
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

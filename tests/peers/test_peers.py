@@ -143,3 +143,10 @@ def test_the_page_and_the_chart_count_every_model_once():
     for verdict in several:
         assert sum(bool(belongs(verdict)) for _, belongs in KINDS.values()) == 1
     assert chart({"tf1": several}).count("<rect") == 1 + len(KINDS) + 2 + 3
+
+
+def test_the_page_names_no_folder_of_this_machine():
+    said = 'ValueError: in user code: File "/home/someone/site-packages/keras/layer.py", line 3'
+    text = page({"keras": [Verdict("gru", name, 0.1, error=said) for name in ("seqport", "tf2onnx", "Keras")]})
+    assert "in user code…" in text
+    assert "/home/someone" not in text
