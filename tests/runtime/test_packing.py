@@ -48,6 +48,7 @@ FORMS = [
       for direction in ("forward", "bidirectional")),
     Form("LSTM", 1, "bidirectional", peepholes=True, given=True),
     Form("LSTM", 1, attributes=(("clip", 0.3),)),
+    Form("LSTM", 1, attributes=(("input_forget", 1),)),
     Form("GRU", 1, attributes=(("linear_before_reset", 1),)),
     Form("RNN", 2, "bidirectional", attributes=(("activations", ["Relu", "Tanh"]),)),
     Form("LSTM", attributes=(("activations", ["LeakyRelu", "Tanh", "Tanh"]), ("activation_alpha", [0.1]))),

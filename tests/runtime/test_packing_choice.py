@@ -187,6 +187,22 @@ def test_rewritten_weights_are_not_kept_as_bytes(artifact) -> None:
     assert choice.packed._model_bytes is None
 
 
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("packed_first", [True, False])
+def test_streams_and_many_weights_are_held_once(artifact, monkeypatch, packed_first: bool) -> None:
+    monkeypatch.setattr(packing_choice, "HELD_TWICE", 0)
+    session = Session(artifact("lstm"), "cpu")
+    inputs = batch(300, 300, *[2] * 400)
+    if packed_first:
+        session.run(inputs)
+    session.stream()
+    session.run(inputs)
+    assert session._model._choice is not None
+    assert session._model._choice.packed is None
+    assert session.packing_note.startswith("the session streams, and holds its 0 MB of weights once")
+    assert spied(session, inputs) == "plain"
+
+
 def test_a_session_that_nobody_holds_is_freed(artifact) -> None:
     session = Session(artifact("lstm"), "cpu", packing="on")
     model = weakref.ref(session._model)
