@@ -13,7 +13,7 @@ import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, process_time, sleep
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ from seqport.pipeline.bench.cases import Case, Network, draw
 from seqport.pipeline.bench.contestants.entry import Contestant, Prepared
 
 _LONGEST = 300
-# Whoever was timed before has threads that wait busily for a while (OpenBLAS: 25 ms), on the cores of the next one.
-_SETTLING = 0.05
+# Threads that wait busily for more work (OpenBLAS: some 100 ms) would do so on the cores of the next contestant. A
+# process rests when it uses less than this share of a core over so many seconds; one that never does is let go.
+_RESTING, _GLANCE = 0.1, 0.005
+_LONGEST_REST = 0.5
 
 
 class Desk:
@@ -50,9 +52,7 @@ class Desk:
     def time(self, maker: str, case: Case, calls: int, warm: int) -> dict[str, Any]:
         """Time calls together, after some that are not timed."""
         call = self._ready(maker, case).call
-        gc.collect()
         gc.disable()
-        sleep(_SETTLING)
         try:
             for _ in range(warm):
                 call()
@@ -85,6 +85,7 @@ class Desk:
             if place not in self._opened:
                 self._opened[place] = _named(maker)(case.network, self._folder)
             self._prepared[maker] = self._opened[place].prepare(case, draw(case))
+            gc.collect()
         return self._prepared[maker]
 
 
@@ -111,6 +112,15 @@ def _named(maker: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def _come_to_rest() -> None:
+    until = monotonic() + _LONGEST_REST
+    while monotonic() < until:
+        used = process_time()
+        sleep(_GLANCE)
+        if process_time() - used < _RESTING * _GLANCE:
+            return
+
+
 def _serve(folder: Path) -> None:
     report = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # frameworks print
@@ -126,6 +136,7 @@ def _serve(folder: Path) -> None:
             said = action(**request)
         except Exception as error:  # whatever a framework raises costs its own row
             said = {"error": reason(error)}
+        _come_to_rest()
         print(json.dumps(said), file=report)
 
 

@@ -87,7 +87,8 @@ def _scanned(
     body = graph_of(step, "steps", inputs, [(h_t, _FLOAT), (step.op("Identity", h_t), _FLOAT)])
     first = emit.op("Squeeze", state, emit.const([0]))
     _, y = emit.ops("Scan", first, *fed.values(), outputs=2, body=body, num_scan_inputs=len(fed))
-    before = emit.op("Mul", emit.op("Sub", part.lengths, emit.const([1])), part.alive)
+    lengths = emit.op("Cast", part.lengths, to=TensorProto.INT64)
+    before = emit.op("Mul", emit.op("Sub", lengths, emit.const([1])), part.alive)
     last = emit.op("Add", before, emit.range(part.alive))
     rows = emit.op("Reshape", y, emit.const([-1, hidden]))
     return y, [emit.op("Unsqueeze", emit.op("Gather", rows, last), emit.const([0]))]

@@ -1,7 +1,8 @@
 """Forms of one direction of a recurrent layer over one piece: what computes its steps.
 
 A form gets [τ, n, I] and the states of its n rows, every one of which has at least one step left; it gives the outputs,
-[τ, n, H], and the states after each row's last step. What it gives at steps behind a row's end is never read.
+τ · n · H numbers in that order, however shaped, and the states after each row's last step. What it gives for steps
+behind a row's end is never read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
 
 from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.native import Native
@@ -21,16 +21,15 @@ class Part:
     """What one piece computes, by names inside the body.
 
     Attributes:
-        width, alive: [1]: τ and n.
-        lengths: [n], int64: the steps that each row has within the piece, from 1 to τ.
+        alive: [1]: n.
+        lengths: [n], int32: the steps that each row has within the piece, from 1 to τ.
     """
 
-    width: str
     alive: str
     lengths: str
 
 
-# (where to, part, x [τ, n, I], states, each [1, n, H]) → outputs [τ, n, H], states
+# (where to, part, x [τ, n, I], states, each [1, n, H]) → outputs of τ · n · H, states
 Form = Callable[[Emitter, Part, str, Sequence[str]], tuple[str, list[str]]]
 
 
@@ -52,9 +51,8 @@ def native_form(native: Native, direction: int, weights: Sequence[np.ndarray], o
     ]
 
     def form(emit: Emitter, part: Part, x: str, states: Sequence[str]) -> tuple[str, list[str]]:
-        lengths = emit.op("Cast", part.lengths, to=TensorProto.INT32)
-        inputs = [x, *named[:3], lengths, *states, *named[3:]]
+        inputs = [x, *named[:3], part.lengths, *states, *named[3:]]
         y, *finals = emit.ops(native.cell, *inputs, outputs=1 + native.states, **attributes)
-        return emit.op("Squeeze", y, emit.const([1])), finals
+        return y, finals
 
     return form

@@ -1,12 +1,14 @@
 """Measures on this machine what the steps and the pieces of a recurrent layer cost, on small graphs of its sizes.
 
-Costs depend on the cell, its sizes and the threads alone, so each is measured once a process. A measurement takes the
-least of several runs: whatever else the machine does only adds to it.
+Costs depend on the cell, its sizes and the threads alone, so each is measured once a process. Every value is the least
+of several runs, since whatever else the machine does only adds to it, and all are taken in rounds: a machine that was
+busy in one of them is found out by the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -23,10 +25,11 @@ from seqport.runtime.rewriting.packing import FormOf, pack
 
 # One run of a measurement has about so many multiplications, and at most so many steps.
 _WORK, _STEPS = 1e8, 16
-# Short runs are repeated for so many seconds, and a few times even where the machine is busy with others meanwhile;
-# long ones twice.
-_SECONDS, _BUSY = 0.003, 0.02
-_FEW = 6
+# In a round, runs of one kind are repeated for so many seconds, long ones twice.
+_SECONDS = 0.002
+# Rounds go on until one of them lowers nothing by more than this share, or time is over: layers whose runs are long
+# are measured in two, over more time than a disturbance lasts.
+_ROUNDS, _LOWER, _PATIENCE = 4, 0.03, 0.25
 # By steps, answers differ in their last bits: only for a gain beyond what two measurements differ by.
 _GAIN = 0.9
 # Rows of 1, 2, … steps: as many pieces as rows where every end is a cut, and one where none is.
@@ -65,45 +68,75 @@ class Measure:
         work = 2 * GATES[cell] * hidden * (hidden + input_dim) * ROWS[-1]
         steps = max(2, min(_STEPS, int(_WORK / work)))
         run = self._open(model.SerializeToString())
-        alone = _best(run, _batch([1], input_dim))  # what a run costs however little it computes
-        padded = tuple(max(_best(run, _batch([steps] * rows, input_dim)) - alone, _LEAST) / steps for rows in ROWS)
         forms = (native_form,) if cell == "LSTM" else (native_form, by_steps)
-        costs = [(self._packed(model, form, steps, input_dim), form) for form in forms]
+        packed = [self._packed(model, form, steps, input_dim) for form in forms]
+        probes = [_Probe(run, _batch([1], input_dim))]  # what a run costs however little it computes
+        probes += [_Probe(run, _batch([steps] * rows, input_dim)) for rows in ROWS]
+        _settle([*probes, *(probe for several in packed for probe in several)])
+        alone, *whole = (probe.seconds for probe in probes)
+        padded = tuple(max(seconds - alone, _LEAST) / steps for seconds in whole)
+        costs = [(_cost(several, steps), form) for several, form in zip(packed, forms, strict=True)]
         cost, form = costs[0]
         if costs[-1][0].row < _GAIN * cost.row:
             cost, form = costs[-1]
         return replace(cost, padded=padded, call=max(cost.call - alone, _LEAST)), form
 
-    def _packed(self, model: ModelProto, form: FormOf, steps: int, input_dim: int) -> LayerCost:
+    def _packed(self, model: ModelProto, form: FormOf, steps: int, input_dim: int) -> list[_Probe]:
+        """One row of one step, full rows, stairs without and with cuts, and stairs in a long batch."""
         packed = ModelProto()
         packed.CopyFrom(model)
         pack(packed, Path(), lambda _: "increment", form)
         run = self._open(packed.SerializeToString())
-
-        def seconds(lengths: list[int], increment: float) -> float:
-            return _best(run, {**_batch(lengths, input_dim), "increment": np.array(increment, np.float32)})
-
-        call = seconds([1], _NONE)
-        row = max((seconds([steps] * ROWS[-1], _NONE) - call) / (steps * ROWS[-1]), 1e-12)
         stairs = list(range(1, _STAIRS + 1))
-        one, many = seconds(stairs, _NONE), seconds(stairs, _EVERY)
-        step = max((one - call) / _STAIRS - row * _STAIRS, 0.0)
-        saved = row * (_STAIRS * _STAIRS - sum(stairs))
-        piece = max((many - one + saved) / (_STAIRS - 1), call / _STAIRS)  # where noise hides it
-        long = {**_batch(stairs, input_dim, _LONG), "increment": np.array(_NONE, np.float32)}
-        cell = max((_best(run, long) - one) / (_STAIRS * (_LONG - _STAIRS)), 0.0)
-        return LayerCost((), call, step, row, piece, cell)
+        return [
+            _Probe(run, {**_batch(lengths, input_dim, padded), "increment": np.array(increment, np.float32)})
+            for lengths, padded, increment in (
+                ([1], 0, _NONE),
+                ([steps] * ROWS[-1], 0, _NONE),
+                (stairs, 0, _NONE),
+                (stairs, 0, _EVERY),
+                (stairs, _LONG, _NONE),
+            )
+        ]
 
 
-def _best(run: Run, feed: dict[str, np.ndarray]) -> float:
-    """The seconds of the fastest of several runs."""
-    run(feed)
-    taken: list[float] = []
-    while len(taken) < 2 or sum(taken) < (_BUSY if len(taken) < _FEW else _SECONDS):
-        started = perf_counter()
-        run(feed)
-        taken.append(perf_counter() - started)
-    return min(taken)
+def _cost(probes: Sequence[_Probe], steps: int) -> LayerCost:
+    """What follows from the runs of a packed layer, but for what those of the padded one say."""
+    call, full, one, many, long = (probe.seconds for probe in probes)
+    row = max((full - call) / (steps * ROWS[-1]), 1e-12)
+    step = max((one - call) / _STAIRS - row * _STAIRS, 0.0)
+    saved = row * (_STAIRS * _STAIRS - _STAIRS * (_STAIRS + 1) / 2)
+    piece = max((many - one + saved) / (_STAIRS - 1), call / _STAIRS)  # where noise hides it
+    cell = max((long - one) / (_STAIRS * (_LONG - _STAIRS)), 0.0)
+    return LayerCost((), call, step, row, piece, cell)
+
+
+class _Probe:
+    """A run that is measured: what it takes, and the seconds of the fastest one so far."""
+
+    def __init__(self, run: Run, feed: dict[str, np.ndarray]) -> None:
+        self._run, self.feed = run, feed
+        self.seconds = math.inf
+        run(feed)  # the first one allocates
+
+    def again(self) -> bool:
+        """Run some more; whether that was much faster."""
+        before = self.seconds
+        taken: list[float] = []
+        while len(taken) < 2 or sum(taken) < _SECONDS:
+            started = perf_counter()
+            self._run(self.feed)
+            taken.append(perf_counter() - started)
+        self.seconds = min(before, *taken)
+        return self.seconds < (1 - _LOWER) * before
+
+
+def _settle(probes: Sequence[_Probe]) -> None:
+    started, rounds, lower = perf_counter(), 0, True
+    while (rounds < _ROUNDS or lower) and (rounds < 2 or perf_counter() - started < _PATIENCE):
+        lowered = [probe.again() for probe in probes]
+        lower = any(lowered)
+        rounds += 1
 
 
 def _batch(lengths: list[int], input_dim: int, steps: int = 0) -> dict[str, np.ndarray]:

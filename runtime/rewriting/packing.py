@@ -172,7 +172,8 @@ def _emit(job: _Job, stack: Sequence[_Candidate]) -> None:
     layers = []
     for one, after in zip(stack, [*stack[1:], None], strict=True):
         own = [] if after is None else [after.native.node, *_turning(job.view, after.native)]
-        layers.append(Layer(one.native, one.forms, _is_read(job.view, one, own)))
+        finals = tuple(_is_needed(job.view, one.native.output(1 + s)) for s in range(one.native.states))
+        layers.append(Layer(one.native, one.forms, _is_read(job.view, one, own), finals))
     for one, answers in zip(stack, emit_stack(job.emit, pieces, source, layers), strict=True):
         _give(job, pieces, one, answers)
         job.gone += [one.native.node, *one.link.between]
@@ -189,6 +190,10 @@ def _is_read(view: View, one: _Candidate, own: Sequence[NodeProto]) -> bool:
     """Whether anything reads a layer's outputs beside the nodes of its own stack."""
     values = [one.native.output(0), one.link.joined, one.link.batch_major]
     return any(value and view.read_beside(value, [*one.link.between, *own]) for value in values)
+
+
+def _is_needed(view: View, name: str) -> bool:
+    return bool(name) and view.read_beside(name, ())
 
 
 def _begin(job: _Job, one: _Candidate) -> tuple[Pieces, Padded | Packed]:
@@ -218,7 +223,7 @@ def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
     """What the node and the link behind it gave, under the same names; what nobody reads is dropped later."""
     native, emit, packed = one.native, job.emit, answers.packed
     for index, final in enumerate(answers.finals, 1):
-        if native.output(index):
+        if final:
             emit.nodes.append(helper.make_node("Identity", [final], [native.output(index)]))
     if packed is None:
         return

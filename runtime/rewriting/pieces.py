@@ -6,11 +6,13 @@ n falls by s(t) rows a step, pieces of width τ waste s τ² / 2 each, so that w
 of a piece, the best width is √(2c / (b s)): cuts at equal increments Δ = √(2c / b) of the integral of √s. Over the
 distinct lengths that integral is a sum of √(gap · rows that end there), and every cut falls on an end.
 
-What a plan holds is small: vectors of one entry a row, a piece, or a step.
+A piece costs a few nodes for every index that it works out, so what can be worked out for all pieces at once is: the
+plan holds vectors of one entry a row, a piece, or a step, and tables of a few numbers a piece.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from onnx import TensorProto
@@ -20,18 +22,19 @@ from seqport.runtime.rewriting.emit import END, Emitter
 
 @dataclass(frozen=True)
 class Pieces:
-    """Names of the plan's values, all int64.
+    """Names of the plan's values, all int64 where nothing else is said. Rows count from the longest to the shortest.
 
     Attributes:
         emit: of the graph that holds the plan.
         lengths: [B].
         batch, steps: [1]: B, and T of the padded batch.
-        order: [B], the rows from the longest to the shortest.
-        rank: [B], where each row stands in that order.
-        sorted: [B], their lengths in that order.
-        starts, widths, alive: [K], of each piece its first step, its steps, and the rows that it computes.
-        areas: [K], alive · width.
+        order: [B], which row of the batch stands where.
+        rank: [B], where each row of the batch stands.
+        sorted: [B], how long the rows are.
+        starts, ends, alive: [K], of each piece its first step, the step behind its last, and the rows that it computes.
+        areas: [K], alive · (ends - starts).
         largest: [1], the largest area.
+        range, places: 0, 1, …: [T] and [B].
     """
 
     emit: Emitter
@@ -42,31 +45,72 @@ class Pieces:
     rank: str
     sorted: str
     starts: str
-    widths: str
+    ends: str
     alive: str
     areas: str
     largest: str
-    _rowstarts: dict[tuple[int, int], str] = field(default_factory=dict)
-    _blocks: dict[int, str] = field(default_factory=dict)
+    range: str
+    places: str
+    _found: dict[object, str] = field(default_factory=dict)
+
+    def once(self, key: object, make: Callable[[Emitter], str]) -> str:
+        """A value that follows from the plan, emitted once however often it is asked for."""
+        if key not in self._found:
+            self._found[key] = make(self.emit)
+        return self._found[key]
+
+    def each(self, name: str) -> str:
+        """[K, 1]: "starts", "ends" or "alive", to be scanned."""
+        return self.once(("each", name), lambda emit: emit.op("Unsqueeze", getattr(self, name), emit.const([1])))
+
+    @property
+    def within(self) -> str:
+        """[K, B], int32: the steps of each row within each piece; of those that it computes from 1 to its width."""
+
+        def make(emit: Emitter) -> str:
+            left = emit.op("Sub", emit.op("Unsqueeze", self.sorted, emit.const([0])), self.each("starts"))
+            widths = emit.op("Sub", self.each("ends"), self.each("starts"))
+            return emit.op("Cast", emit.op("Min", left, widths), to=TensorProto.INT32)
+
+        return self.once("within", make)
+
+    @property
+    def state_pads(self) -> str:
+        """[K, 6]: what brings a state of the rows of a piece, [1, n, H], to [1, B, H]."""
+        return self.once("state pads", lambda emit: self._pads(emit, emit.op("Sub", self.batch, self.alive), 4))
+
+    def block_pads(self, tracks: int) -> str:
+        """[K, 4]: what brings the outputs of a piece to a block of rows."""
+
+        def make(emit: Emitter) -> str:
+            area = self.areas if tracks == 1 else emit.op("Mul", self.areas, emit.const([tracks]))
+            return self._pads(emit, emit.op("Sub", self.block(tracks), area), 2)
+
+        return self.once(("block pads", tracks), make)
+
+    @staticmethod
+    def _pads(emit: Emitter, rest: str, place: int) -> str:
+        """[K, place + 2], zeros around the one number of each piece."""
+        return emit.op("Pad", emit.op("Unsqueeze", rest, emit.const([1])), emit.const([0, place, 0, 1]))
 
     def block(self, tracks: int) -> str:
         """[1]: the rows of a piece's block: what all tracks give, and at least one of zeros behind it."""
-        emit = self.emit
-        if tracks not in self._blocks:
-            most = emit.op("Mul", self.largest, emit.const([tracks]))
-            self._blocks[tracks] = emit.op("Add", most, emit.const([1]))
-        return self._blocks[tracks]
+
+        def make(emit: Emitter) -> str:
+            most = self.largest if tracks == 1 else emit.op("Mul", self.largest, emit.const([tracks]))
+            return emit.op("Add", most, emit.const([1]))
+
+        return self.once(("block", tracks), make)
 
     def rowstarts(self, track: int, tracks: int) -> str:
-        """[T]: the place of each step's first row among the blocks of a stack, flattened; computed once."""
-        key = (track, tracks)
-        if key not in self._rowstarts:
-            emit, one = self.emit, self.emit.const([1])
-            ends = emit.op("Add", self.starts, self.widths)
-            last = emit.op("Sub", emit.op("ReduceMax", ends, keepdims=1), one)
-            step = emit.op("Min", emit.range(self.steps), last)
+        """[T]: the place of each step's first row among the blocks of a stack, flattened."""
+
+        def make(emit: Emitter) -> str:
+            one = emit.const([1])
+            last = emit.op("Sub", emit.slice(self.ends, -1, END), one)
+            step = emit.op("Min", self.range, last)
             over = emit.op(
-                "GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", ends, emit.const([0]))
+                "GreaterOrEqual", emit.op("Unsqueeze", step, one), emit.op("Unsqueeze", self.ends, emit.const([0]))
             )
             piece = emit.op("ReduceSum", emit.op("Cast", over, to=TensorProto.INT64), one, keepdims=0)  # [T]
             within = emit.op("Sub", step, emit.op("Gather", self.starts, piece))
@@ -74,9 +118,9 @@ class Pieces:
             if track:
                 behind = emit.op("Mul", emit.op("Gather", self.areas, piece), emit.const([track]))
                 place = emit.op("Add", place, behind)
-            begins = emit.op("Mul", piece, self.block(tracks))
-            self._rowstarts[key] = emit.op("Add", begins, place)
-        return self._rowstarts[key]
+            return emit.op("Add", emit.op("Mul", piece, self.block(tracks)), place)
+
+        return self.once(("rowstarts", track, tracks), make)
 
 
 def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
@@ -89,7 +133,8 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
         increment: scalar, float32: Δ.
     """
     zero, one, shift = emit.const([0]), emit.const([1]), emit.const([1, -1])
-    lengths = _checked(emit, lengths, steps)
+    counts = emit.range(emit.op("Add", steps, one))  # [T + 1]
+    lengths = _checked(emit, lengths, counts)
     batch = emit.op("Shape", lengths)
     ordered, order = emit.ops("TopK", lengths, batch, outputs=2)
     rows = emit.range(batch)
@@ -111,17 +156,19 @@ def plan(emit: Emitter, lengths: str, steps: str, increment: str) -> Pieces:
     begun = emit.op("Max", emit.op("ReduceSum", some, keepdims=1), one)
     alive = emit.op("Concat", begun, emit.op("Sub", batch, emit.slice(ended, 0, -1)), axis=0)
     starts, widths, alive = _split(emit, lengths, starts, emit.op("Sub", ends, starts), alive)
+    ends = emit.op("Add", starts, widths)
     areas = emit.op("Mul", alive, widths)
     largest = emit.op("ReduceMax", areas, keepdims=1)
-    return Pieces(emit, lengths, batch, steps, order, rank, ordered, starts, widths, alive, areas, largest)
+    own = (batch, steps, order, rank, ordered, starts, ends, alive, areas, largest)
+    return Pieces(emit, lengths, *own, emit.slice(counts, 0, -1), rows)
 
 
-def _checked(emit: Emitter, lengths: str, steps: str) -> str:
+def _checked(emit: Emitter, lengths: str, counts: str) -> str:
     """Lengths as int64; the run fails, as that of the native node, where one is negative or beyond the steps."""
     lengths = emit.op("Cast", lengths, to=TensorProto.INT64)
-    count = emit.op("Add", steps, emit.const([1]))
-    inside = emit.op("And", emit.op("GreaterOrEqual", lengths, emit.const([0])), emit.op("LessOrEqual", lengths, steps))
-    return emit.op("Gather", emit.range(count), emit.op("Where", inside, lengths, count))
+    # Gather would count a negative one from the last; nothing stands where this one points instead.
+    beyond = emit.const([2**40])
+    return emit.op("Gather", counts, emit.op("Where", emit.op("Less", lengths, emit.const([0])), beyond, lengths))
 
 
 def _split(emit: Emitter, lengths: str, starts: str, widths: str, alive: str) -> tuple[str, str, str]:

@@ -24,11 +24,13 @@ class Layer:
         native: the node that it stands for.
         forms: one a direction.
         read: whether anything beside the next layer reads its outputs.
+        finals: of each state, whether anything reads what it ends at.
     """
 
     native: Native
     forms: tuple[Form, ...]
     read: bool
+    finals: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Answers:
 
     Attributes:
         packed: its outputs in blocks; None where nothing reads them.
-        finals: h_T and c_T, each [D, B, H], in the batch's order.
+        finals: h_T and c_T, each [D, B, H], in the batch's order; "" where nothing reads it.
     """
 
     packed: Packed | None
@@ -55,25 +57,50 @@ def emit_stack(emit: Emitter, pieces: Pieces, source: Padded | Packed, layers: S
         layers: one, or several of one direction.
     """
     initial = [_sorted(emit, pieces, layer, d, s) for layer, d, s in _states(layers)]
-    body = emit.body("piece")
-    carried = [body.name("state") for _ in initial]
-    start, width, alive = (body.name(name) for name in ("start", "width", "alive"))
-    one = body.const([1])
-    sizes = [body.op("Reshape", value, one) for value in (start, width, alive)]
-    window = Window(body, pieces, sizes[0], sizes[1], sizes[2])
-    finals, blocks = _piece(window, source, layers, carried)
+    body = _Body(emit, pieces)
+    carried = [body.emit.name("state") for _ in initial]
+    finals, blocks = _piece(body, source, layers, carried)
     graph = graph_of(
-        body,
+        body.emit,
         "piece",
-        [*((name, _FLOAT) for name in carried), (start, _INT), (width, _INT), (alive, _INT)],
+        [*((name, _FLOAT) for name in carried), *body.entering],
         [(name, _FLOAT) for name in (*finals, *blocks.values())],
     )
-    scanned = (pieces.starts, pieces.widths, pieces.alive)
-    given = emit.ops("Scan", *initial, *scanned, outputs=len(initial) + len(blocks), body=graph, num_scan_inputs=3)
-    ordered = iter(emit.op("Gather", state, pieces.rank, axis=1) for state in given[: len(initial)])
-    by_state = {(id(layer), d, s): next(ordered) for layer, d, s in _states(layers)}
+    outputs = len(initial) + len(blocks)
+    given = emit.ops("Scan", *initial, *body.scanned, outputs=outputs, body=graph, num_scan_inputs=len(body.scanned))
+    scanned = {}
+    for (layer, d, s), before, after in zip(_states(layers), initial, given, strict=False):
+        if layer.finals[s]:
+            scanned[id(layer), d, s] = _in_batch_order(emit, pieces, before, after)
     packed = dict(zip(blocks, given[len(initial) :], strict=True))
-    return [_answers(emit, layer, by_state, packed.get(place)) for place, layer in enumerate(layers)]
+    return [_answers(emit, layer, scanned, packed.get(place)) for place, layer in enumerate(layers)]
+
+
+class _Body:
+    """The body under construction: what it takes of each piece is scanned only where something asks for it.
+
+    Attributes:
+        emit: of the body.
+        entering: what is scanned, inside, with its type.
+        scanned: the same outside, in the same order.
+    """
+
+    def __init__(self, emit: Emitter, pieces: Pieces) -> None:
+        self.emit = emit.body("piece")
+        self.entering: list[tuple[str, int]] = []
+        self.scanned: list[str] = []
+        self.pieces = pieces
+        self.alive = self.of_each(pieces.each("alive"))
+        self.window = Window(
+            self.emit, pieces, self.of_each(pieces.each("starts")), self.of_each(pieces.each("ends")), self.alive
+        )
+
+    def of_each(self, table: str, kind: int = _INT) -> str:
+        """What a table, [K, …], has for the piece."""
+        if table not in self.scanned:
+            self.scanned.append(table)
+            self.entering.append((self.emit.name("of_piece"), kind))
+        return self.entering[self.scanned.index(table)][0]
 
 
 def _states(layers: Sequence[Layer]) -> list[tuple[Layer, int, int]]:
@@ -91,53 +118,64 @@ def _sorted(emit: Emitter, pieces: Pieces, layer: Layer, direction: int, state: 
     return emit.op("Gather", name, pieces.order, axis=1)
 
 
+def _in_batch_order(emit: Emitter, pieces: Pieces, before: str, after: str) -> str:
+    """[1, B, H]: a final state; of a row of no steps the initial one."""
+
+    def some() -> str:
+        return emit.op("Unsqueeze", emit.op("Greater", pieces.sorted, emit.const([0])), emit.const([1]))
+
+    # Such a row was carried along, but for a batch without any step, where one row is computed all the same.
+    kept = emit.op("Where", pieces.once("some", lambda _: some()), after, before)
+    return emit.op("Gather", kept, pieces.rank, axis=1)
+
+
 def _piece(
-    window: Window, source: Padded | Packed, layers: Sequence[Layer], carried: Sequence[str]
+    body: _Body, source: Padded | Packed, layers: Sequence[Layer], carried: Sequence[str]
 ) -> tuple[list[str], dict[int, str]]:
     """The body's states after the piece, and the blocks of the layers that are read."""
-    emit = window.emit
-    steps = emit.op("Min", emit.op("Sub", window.lengths, window.start), window.width)
-    part = Part(window.width, window.alive, steps)
-    # Of a batch without any step, one row is computed all the same; its state stays.
-    some = emit.op("Unsqueeze", emit.op("Greater", steps, emit.const([0])), emit.const([1]))
+    emit = body.emit
+    part = Part(body.alive, body.window.rows(body.of_each(body.pieces.within, TensorProto.INT32)))
     todo = iter(carried)
     finals: list[str] = []
     blocks: dict[int, str] = {}
-    before: list[str] = []
+    before = ""
     for place, layer in enumerate(layers):
         outputs = []
         for form, backward in zip(layer.forms, layer.native.reversed, strict=True):
             states = [next(todo) for _ in range(layer.native.states)]
-            alive = [emit.slice(state, 0, window.alive, axis=1) for state in states]
-            x = before[0] if before else source.take(window, backward)
-            y, new = form(emit, part, x, alive)
+            alive = [emit.slice(state, 0, body.alive, axis=1) for state in states]
+            x = emit.op("Reshape", before, emit.const([0, -1, layers[place - 1].native.hidden])) if before else ""
+            y, new = form(emit, part, x or source.take(body.window, backward), alive)
             outputs.append(y)
-            kept = [emit.op("Where", some, now, old) for now, old in zip(new, alive, strict=True)]
             finals += [
-                emit.op("Concat", now, emit.slice(old, window.alive, END, axis=1), axis=1)
-                for now, old in zip(kept, states, strict=True)
+                _carried(body, now, state, kept) for now, state, kept in zip(new, states, layer.finals, strict=True)
             ]
         if layer.read:
-            blocks[place] = _block(window, outputs, layer.native.hidden)
-        before = outputs
+            blocks[place] = _block(body, outputs, layer.native.hidden)
+        before = outputs[0]
     return finals, blocks
 
 
-def _block(window: Window, outputs: Sequence[str], hidden: int) -> str:
+def _carried(body: _Body, now: str, state: str, kept: bool) -> str:
+    """[1, B, H]: the states of the rows that were computed, and behind them those of rows that had ended."""
+    if not kept:  # nobody reads these
+        return body.emit.op("Pad", now, body.of_each(body.pieces.state_pads))
+    return body.emit.op("Concat", now, body.emit.slice(state, body.alive, END, axis=1), axis=1)
+
+
+def _block(body: _Body, outputs: Sequence[str], hidden: int) -> str:
     """[rows of a block, H]: the outputs of all tracks, and zeros behind them."""
-    emit = window.emit
+    emit = body.emit
     rows = [emit.op("Reshape", y, emit.const([-1, hidden])) for y in outputs]
-    area = emit.op("Mul", emit.op("Mul", window.alive, window.width), emit.const([len(outputs)]))
-    rest = emit.op("Sub", window.pieces.block(len(outputs)), area)
     together = emit.op("Concat", *rows, axis=0) if len(rows) > 1 else rows[0]
-    return emit.op("Pad", together, emit.shape(0, 0, rest, 0))
+    return emit.op("Pad", together, body.of_each(body.pieces.block_pads(len(outputs))))
 
 
 def _answers(emit: Emitter, layer: Layer, states: dict[tuple[int, int, int], str], blocks: str | None) -> Answers:
     directions = range(len(layer.forms))
     finals = []
-    for state in range(layer.native.states):
-        several = [states[id(layer), d, state] for d in directions]
+    for state, read in enumerate(layer.finals):
+        several = [states[id(layer), d, state] for d in directions] if read else [""]
         finals.append(several[0] if len(several) == 1 else emit.op("Concat", *several, axis=0))
     if blocks is None:
         return Answers(None, finals)

@@ -10,7 +10,7 @@ from seqport.runtime.rewriting.sources import Packed
 def unpacked(emit: Emitter, pieces: Pieces, packed: Packed, *, batch_major: bool) -> str:
     """[T, B, D · H], or [B, T, D · H]."""
     step_axis, row_axis = (0, 1) if batch_major else (1, 0)
-    steps = emit.op("Unsqueeze", emit.range(pieces.steps), emit.const([step_axis]))
+    steps = emit.op("Unsqueeze", pieces.range, emit.const([step_axis]))
     lengths = emit.op("Unsqueeze", pieces.lengths, emit.const([row_axis]))
     rank = emit.op("Unsqueeze", pieces.rank, emit.const([row_axis]))
     inside = emit.op("Less", steps, lengths)
@@ -21,8 +21,7 @@ def unpacked(emit: Emitter, pieces: Pieces, packed: Packed, *, batch_major: bool
     for track, backward in enumerate(packed.backward):
         at = steps
         if backward:
-            last = emit.op("Sub", lengths, emit.const([1]))
-            at = emit.op("Max", emit.op("Sub", last, steps), emit.const([0]))
+            at = emit.op("Sub", emit.op("Sub", lengths, emit.const([1])), steps)  # behind a row's end never read
         begins = emit.op("Gather", pieces.rowstarts(track, tracks), at)
         place = emit.op("Where", inside, emit.op("Add", begins, rank), zeros)
         places.append(emit.op("Unsqueeze", place, emit.const([2])))
