@@ -13,6 +13,9 @@ from types import TracebackType
 from typing import Any
 
 _MODULE = "seqport.pipeline.bench.worker"
+# For how many clock cycles OpenBLAS's threads wait busily, as a power of two: 0.4 ms instead of 100, which everybody
+# would have to wait for after each turn of its own.
+_SPINNING = "20"
 
 
 class RefusedError(Exception):
@@ -83,7 +86,7 @@ class _Process:
     def __init__(self, name: str, folder: Path) -> None:
         self._log = folder / f"{name}.log"
         command = [sys.executable, "-m", _MODULE, str(folder)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OPENBLAS_THREAD_TIMEOUT": _SPINNING}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment
