@@ -19,9 +19,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from seqport.runtime.layer_costs import ROWS, LayerCost
 from seqport.runtime.rewriting.by_steps import by_steps
+from seqport.runtime.rewriting.candidates import FormOf
 from seqport.runtime.rewriting.forms import native_form
 from seqport.runtime.rewriting.native import GATES, Native
-from seqport.runtime.rewriting.packing import FormOf, pack
+from seqport.runtime.rewriting.packing import pack
 
 # One run of a measurement has about so many multiplications, and at most so many steps.
 _WORK, _STEPS = 1e8, 16

@@ -2,8 +2,8 @@
 
 Needs: opset 17 or later, recurrent nodes with `sequence_lens` and constant float32 weights in the main graph.
 Guarantees: the same outputs (of LSTM and GRU in their native form, to the last bit), zeros at padded steps, one node a
-direction and so one copy of the weights. A row of no steps keeps its initial state, which the native node loses. Nodes
-of another form stay as they are.
+direction and so one copy of the weights. A row of no steps keeps its initial state, which the native node loses. Linear
+layers and other work step by step behind them are computed for valid steps alone. Nodes of another form stay.
 """
 
 from __future__ import annotations
@@ -15,33 +15,23 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from seqport.runtime.rewriting.candidates import Candidate, FormOf, candidates_of, fed_by, stacks_of
 from seqport.runtime.rewriting.emit import Emitter, Names
-from seqport.runtime.rewriting.forms import Form, native_form
-from seqport.runtime.rewriting.links import Link, link_behind, permutation
+from seqport.runtime.rewriting.forms import native_form
+from seqport.runtime.rewriting.fronts import LookedUp, extents_elsewhere, front_of
+from seqport.runtime.rewriting.lengths import input_behind
 from seqport.runtime.rewriting.native import Native
 from seqport.runtime.rewriting.pieces import Pieces, plan
-from seqport.runtime.rewriting.sources import Packed, Padded
+from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
+from seqport.runtime.rewriting.sources import Padded, Source, Valid
 from seqport.runtime.rewriting.stacks import Answers, Layer, emit_stack
-from seqport.runtime.rewriting.unpack import unpacked
+from seqport.runtime.rewriting.unpack import spread, unpacked, valid_steps
 from seqport.runtime.rewriting.view import View, reads, replace_nodes
 
 OPSETS = range(17, 24)
-_TURNED = [1, 0, 2]  # time first to batch first, and back
 
 # The layers that share one plan, with the sizes of what they take → Δ, or the name of a graph input to add for it
 Increment = Callable[[Sequence[tuple[Native, int]]], float | str]
-# A layer, which of its directions, its weights, where they go → the form of that direction
-FormOf = Callable[[Native, int, Sequence[np.ndarray], Emitter], Form | None]
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A layer that can be packed, and what stands behind it."""
-
-    native: Native
-    forms: tuple[Form, ...]
-    input_dim: int
-    link: Link
 
 
 @dataclass(frozen=True)
@@ -63,8 +53,10 @@ class _Job:
     emit: Emitter
     increment: Increment
     plans: dict[tuple[str, str], Pieces] = field(default_factory=dict)  # by lengths, and what is padded to them
-    sharing: dict[str, list[_Candidate]] = field(default_factory=dict)  # by the name of the lengths
-    packed: dict[tuple[str, str], tuple[Packed, Pieces]] = field(default_factory=dict)  # lengths, a value → in blocks
+    sharing: dict[str, list[Candidate]] = field(default_factory=dict)  # by the name of the lengths
+    packed: dict[tuple[str, str], tuple[Source, Pieces]] = field(default_factory=dict)  # lengths, a value → unpadded
+    steps: dict[str, list[Step]] = field(default_factory=dict)  # by lengths: what is still to be computed step by step
+    valid: dict[int, dict[str, str]] = field(default_factory=dict)  # by the plan's id: a value → its valid steps
     gone: list[NodeProto] = field(default_factory=list)
 
 
@@ -90,84 +82,33 @@ def pack(
         return []
     view = View(model, folder)
     emit = Emitter(Names(model.graph), "seqport/packed")
-    found = [_candidate(view, emit, node, form_of) for node in model.graph.node]
-    candidates = [one for one in found if one is not None]
+    candidates = candidates_of(view, emit, form_of)
     job = _Job(view, emit, increment)
     for one in candidates:
-        job.sharing.setdefault(one.native.lengths, []).append(one)
-    for stack in _stacks(view, candidates):
+        job.sharing.setdefault(one.lengths, []).append(one)
+    for name, several in job.sharing.items():
+        job.steps[name] = _steps_behind(view, several)
+    for stack in stacks_of(view, candidates):
         _emit(job, stack)
     if not candidates or not replace_nodes(model.graph, job.gone, emit.nodes):
         return []
     used = {name for node in model.graph.node for name in reads(node)}
     model.graph.initializer.extend(tensor for tensor in emit.initializers if tensor.name in used)
     return [
-        Plan(_input_behind(view, lengths), tuple((one.native, one.input_dim) for one in several))
-        for lengths, several in job.sharing.items()
+        Plan(input_behind(view, name), tuple((one.native, one.input_dim) for one in several))
+        for name, several in job.sharing.items()
     ]
 
 
-def _input_behind(view: View, lengths: str) -> str:
-    """The graph's input that holds lengths: cast, or clipped to the steps that there are."""
-    node = view.producers.get(lengths)
-    while node is not None and node.op_type in ("Cast", "Identity", "Min", "Max"):
-        lengths = node.input[0]
-        node = view.producers.get(lengths)
-    return lengths if node is None and view.constant(lengths) is None else ""
+def _steps_behind(view: View, sharing: Sequence[Candidate]) -> list[Step]:
+    """What is worth computing step by step behind layers that share lengths."""
+    joined = {one.link.joined: Layout(batch_major=False) for one in sharing if one.link.joined}
+    turned = {one.link.batch_major: Layout(batch_major=True) for one in sharing if one.link.batch_major}
+    wanted = {name for one in sharing for name in (one.native.x, fed_by(view, one.native))}
+    return steps_behind(view, joined | turned, wanted)
 
 
-def _candidate(view: View, emit: Emitter, node: NodeProto, form_of: FormOf) -> _Candidate | None:
-    native = Native.of(node)
-    if native is None or not native.lengths:
-        return None
-    weights = native.weights(view.constant)
-    if weights is None:
-        return None
-    forms = [form_of(native, direction, weights, emit) for direction in range(native.num_directions)]
-    if any(form is None for form in forms):
-        return None
-    return _Candidate(native, tuple(forms), weights[0].shape[2], link_behind(view, native))  # type: ignore[arg-type]
-
-
-def _stacks(view: View, candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
-    """Layers of one direction that feed each other share a Scan; every other one has its own."""
-    followers = {_fed_by(view, one.native): one for one in reversed(candidates)}
-    placed: set[int] = set()
-    stacks = []
-    for first in candidates:
-        stack = [first]
-        while id(first) not in placed:
-            last = stack[-1]
-            values = (last.link.joined, last.link.batch_major)
-            after = next((followers[value] for value in values if value and value in followers), None)
-            if after is None or id(after) in placed or not _may_follow(view, stack, after):
-                break
-            stack.append(after)
-        if id(first) not in placed:
-            placed |= {id(one) for one in stack}
-            stacks.append(stack)
-    return stacks
-
-
-def _may_follow(view: View, stack: Sequence[_Candidate], after: _Candidate) -> bool:
-    last = stack[-1].native
-    return (
-        last.num_directions == 1
-        and after.native.reversed == last.reversed
-        and after.native.lengths == last.lengths
-        and not view.depends([name for name in after.native.initial if name], [one.native.node for one in stack])
-    )
-
-
-def _fed_by(view: View, native: Native) -> str:
-    """The value that a layer takes: in front of the Transpose that puts time first, where there is one."""
-    turned = view.producers.get(native.x)
-    if turned is not None and turned.op_type == "Transpose" and permutation(turned) == _TURNED:
-        return turned.input[0]
-    return native.x
-
-
-def _emit(job: _Job, stack: Sequence[_Candidate]) -> None:
+def _emit(job: _Job, stack: Sequence[Candidate]) -> None:
     pieces, source = _begin(job, stack[0])
     layers = []
     for one, after in zip(stack, [*stack[1:], None], strict=True):
@@ -177,16 +118,17 @@ def _emit(job: _Job, stack: Sequence[_Candidate]) -> None:
     for one, answers in zip(stack, emit_stack(job.emit, pieces, source, layers), strict=True):
         _give(job, pieces, one, answers)
         job.gone += [one.native.node, *one.link.between]
+    _go_on(job, pieces, stack[0].lengths)
 
 
 def _turning(view: View, native: Native) -> list[NodeProto]:
     """The Transpose in front of a layer, where nothing else reads it."""
     turned = view.producers.get(native.x)
-    alone = turned is not None and _fed_by(view, native) != native.x and not view.read_beside(native.x, [native.node])
+    alone = turned is not None and fed_by(view, native) != native.x and not view.read_beside(native.x, [native.node])
     return [turned] if alone and turned is not None else []
 
 
-def _is_read(view: View, one: _Candidate, own: Sequence[NodeProto]) -> bool:
+def _is_read(view: View, one: Candidate, own: Sequence[NodeProto]) -> bool:
     """Whether anything reads a layer's outputs beside the nodes of its own stack."""
     values = [one.native.output(0), one.link.joined, one.link.batch_major]
     return any(value and view.read_beside(value, [*one.link.between, *own]) for value in values)
@@ -196,30 +138,38 @@ def _is_needed(view: View, name: str) -> bool:
     return bool(name) and view.read_beside(name, ())
 
 
-def _begin(job: _Job, one: _Candidate) -> tuple[Pieces, Padded | Packed]:
-    """The plan of a layer and where its inputs come from: still in the blocks of a layer before it, or padded."""
+def _begin(job: _Job, one: Candidate) -> tuple[Pieces, Source]:
+    """The plan of a layer and where its inputs come from: what follows from a layer before it is not padded yet."""
     native = one.native
-    fed = _fed_by(job.view, native)
-    before = job.packed.get((native.lengths, fed)) or job.packed.get((native.lengths, native.x))
+    fed = fed_by(job.view, native)
+    before = job.packed.get((one.lengths, fed)) or job.packed.get((one.lengths, native.x))
     if before is not None:
         return before[1], before[0]
     # Another value may be padded to another number of steps, though its lengths are the same.
-    pieces = job.plans.get((native.lengths, fed))
+    pieces = job.plans.get((one.lengths, fed))
+    batch_major = fed != native.x
+    takers = [taker.native.node for several in job.sharing.values() for taker in several]
+    front = front_of(job.view, fed, takers, batch_major=batch_major)
     if pieces is None:
-        axis = int(fed != native.x)
-        steps = job.emit.op("Shape", fed, start=axis, end=axis + 1)
-        increment = job.increment([(follower.native, follower.input_dim) for follower in job.sharing[native.lengths]])
+        axis = int(batch_major)
+        steps = job.emit.op("Shape", front.entry if front else fed, start=axis, end=axis + 1)
+        increment = job.increment([(follower.native, follower.input_dim) for follower in job.sharing[one.lengths]])
         if isinstance(increment, str):
             job.view.graph.input.append(helper.make_tensor_value_info(increment, TensorProto.FLOAT, []))
         else:
             increment = job.emit.const(increment, np.float32)
-        pieces = job.plans[native.lengths, fed] = plan(job.emit, native.lengths, steps, increment)
+        pieces = job.plans[one.lengths, fed] = plan(job.emit, one.lengths, steps, increment)
     cells = job.emit.op("Mul", pieces.steps, pieces.batch)
-    flat = job.emit.op("Reshape", fed, job.emit.shape(cells, one.input_dim))
-    return pieces, Padded(flat, batch_major=fed != native.x)
+    if front is None:
+        return pieces, Padded(job.emit.op("Reshape", fed, job.emit.shape(cells, one.input_dim)), batch_major)
+    for asked, instead in extents_elsewhere(job.view, front):
+        if not any(asked is node for node in job.gone):
+            job.gone.append(asked)
+            job.emit.nodes.append(instead)
+    return pieces, LookedUp(Padded(job.emit.op("Reshape", front.entry, cells), batch_major), front)
 
 
-def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
+def _give(job: _Job, pieces: Pieces, one: Candidate, answers: Answers) -> None:
     """What the node and the link behind it gave, under the same names; what nobody reads is dropped later."""
     native, emit, packed = one.native, job.emit, answers.packed
     for index, final in enumerate(answers.finals, 1):
@@ -233,7 +183,24 @@ def _give(job: _Job, pieces: Pieces, one: _Candidate, answers: Answers) -> None:
         values[one.link.batch_major] = unpacked(emit, pieces, packed, batch_major=True)
     apart = emit.op("Reshape", time_major, emit.const([0, 0, native.num_directions, native.hidden]))
     values[native.output(0)] = emit.op("Transpose", apart, perm=[0, 2, 1, 3])
+    valid = valid_steps(emit, pieces, packed) if job.steps[one.lengths] else ""
     for name, value in values.items():
         if name:
             emit.nodes.append(helper.make_node("Identity", [value], [name]))
-            job.packed[native.lengths, name] = packed, pieces
+            job.packed[one.lengths, name] = packed, pieces
+    for name in (one.link.joined, one.link.batch_major):
+        if name and valid:
+            job.valid.setdefault(id(pieces), {})[name] = valid
+
+
+def _go_on(job: _Job, pieces: Pieces, lengths: str) -> None:
+    """Compute step by step what follows from what is there; for whoever reads it padded, it is that too."""
+    valid, emit = job.valid.get(id(pieces), {}), job.emit
+    for step in job.steps[lengths]:
+        if all(name in valid for name in step.needs) and step.output not in valid:
+            value = valid[step.output] = step.emit(emit, valid)
+            padded = spread(emit, pieces, value, batch_major=step.layout.batch_major)
+            emit.nodes.append(helper.make_node("Identity", [padded], [step.output]))
+            job.gone.append(step.node)
+            if step.layout.featured:
+                job.packed[lengths, step.output] = Valid(emit.op("Squeeze", value, emit.const([0]))), pieces

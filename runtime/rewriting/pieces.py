@@ -75,6 +75,16 @@ class Pieces:
         return self.once("within", make)
 
     @property
+    def offsets(self) -> str:
+        """[B]: of each row of the batch, how many valid steps the rows before it have."""
+        return self.once("offsets", lambda emit: emit.op("CumSum", self.lengths, emit.const(0), exclusive=1))
+
+    @property
+    def total(self) -> str:
+        """[1]: how many valid steps there are."""
+        return self.once("total", lambda emit: emit.op("ReduceSum", self.lengths, keepdims=1))
+
+    @property
     def state_pads(self) -> str:
         """[K, 6]: what brings a state of the rows of a piece, [1, n, H], to [1, B, H]."""
         return self.once("state pads", lambda emit: self._pads(emit, emit.op("Sub", self.batch, self.alive), 4))

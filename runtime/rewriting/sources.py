@@ -8,6 +8,7 @@ what is computed there is never read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.pieces import Pieces
@@ -66,7 +67,7 @@ class Padded:
     """A padded batch, as it stands in the graph.
 
     Attributes:
-        flat: [T · B, I] or [B · T, I].
+        flat: [T · B, I] or [B · T, I]; without the last axis where it has one number a step.
         batch_major: the second of these.
     """
 
@@ -100,18 +101,43 @@ class Padded:
 
 
 @dataclass(frozen=True)
+class Valid:
+    """The valid steps alone, row after row of the batch.
+
+    Attributes:
+        flat: [N + 1, I], the last row being what stands at padded steps.
+    """
+
+    flat: str
+
+    def take(self, window: Window, backward: bool) -> str:
+        """[τ, n, I]: what a piece takes; each row from its end where it runs backward."""
+        emit, pieces = window.emit, window.pieces
+
+        def first(outer: Emitter) -> str:
+            return outer.op("Gather", pieces.offsets, pieces.order)
+
+        def last(outer: Emitter) -> str:
+            return outer.op("Add", pieces.once("first valid", first), _last(pieces))
+
+        row = pieces.once("last valid", last) if backward else pieces.once("first valid", first)
+        row, step = window.rows(row), window.steps(_column(pieces))
+        if backward:
+            return emit.op("Gather", self.flat, emit.op("Sub", row, step))
+        return emit.op("Gather", self.flat, emit.op("Min", emit.op("Add", row, step), pieces.total))
+
+
+@dataclass(frozen=True)
 class Packed:
     """What another packed layer gave, still in its blocks.
 
     Attributes:
         flat: [rows, H], all blocks of its pieces.
         backward: of each of its tracks, whether its rows begin at their ends.
-        hidden: H.
     """
 
     flat: str
     backward: tuple[bool, ...]
-    hidden: int
 
     def take(self, window: Window, backward: bool) -> str:
         """[τ, n, D · H]: what a piece takes; each row from its end where it runs backward."""
@@ -132,3 +158,11 @@ class Packed:
             column = pieces.once(("column", begins), lambda outer: outer.op("Unsqueeze", begins, outer.const([1])))
             step = window.steps(column)
         return emit.op("Add", step, window.rows(pieces.places))
+
+
+class Source(Protocol):
+    """Where a piece's inputs come from."""
+
+    def take(self, window: Window, backward: bool) -> str:
+        """[τ, n, I]: what a piece takes; each row from its end where it runs backward."""
+        ...

@@ -11,7 +11,7 @@ from seqport.runtime.rewriting.emit import END, Emitter, graph_of
 from seqport.runtime.rewriting.forms import Form, Part
 from seqport.runtime.rewriting.native import Native
 from seqport.runtime.rewriting.pieces import Pieces
-from seqport.runtime.rewriting.sources import Packed, Padded, Window
+from seqport.runtime.rewriting.sources import Packed, Source, Window
 
 _FLOAT, _INT = TensorProto.FLOAT, TensorProto.INT64
 
@@ -46,7 +46,7 @@ class Answers:
     finals: list[str]
 
 
-def emit_stack(emit: Emitter, pieces: Pieces, source: Padded | Packed, layers: Sequence[Layer]) -> list[Answers]:
+def emit_stack(emit: Emitter, pieces: Pieces, source: Source, layers: Sequence[Layer]) -> list[Answers]:
     """Emit the Scan, and what brings its states into the batch's order.
 
     Args:
@@ -130,7 +130,7 @@ def _in_batch_order(emit: Emitter, pieces: Pieces, before: str, after: str) -> s
 
 
 def _piece(
-    body: _Body, source: Padded | Packed, layers: Sequence[Layer], carried: Sequence[str]
+    body: _Body, source: Source, layers: Sequence[Layer], carried: Sequence[str]
 ) -> tuple[list[str], dict[int, str]]:
     """The body's states after the piece, and the blocks of the layers that are read."""
     emit = body.emit
@@ -181,4 +181,4 @@ def _answers(emit: Emitter, layer: Layer, states: dict[tuple[int, int, int], str
         return Answers(None, finals)
     hidden = layer.native.hidden
     flat = emit.op("Reshape", blocks, emit.const([-1, hidden]))
-    return Answers(Packed(flat, layer.native.reversed, hidden), finals)
+    return Answers(Packed(flat, layer.native.reversed), finals)

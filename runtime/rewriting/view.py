@@ -42,6 +42,13 @@ class View:
         tensor = next((a.t for a in node.attribute if a.name == "value"), None)
         return None if tensor is None else self._array(tensor)
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of what `constant` gives, without reading it; None where that would be."""
+        if name in self._constant:
+            return tuple(self._initializers[name].dims)
+        value = self.constant(name) if name in self.producers else None
+        return None if value is None else value.shape
+
     def _array(self, tensor: TensorProto) -> np.ndarray:
         if external_data_helper.uses_external_data(tensor):
             copy = TensorProto()
