@@ -257,6 +257,37 @@ def test_blocks_have_room_for_little_more_than_what_is_computed(lengths: list[in
     assert blocks.shape[0] * blocks.shape[1] < 3.6 * tracks * sum(lengths)
 
 
+JOINS = {
+    "axes in another order": [("Transpose", {"perm": [0, 3, 2, 1]}), ("Reshape", [0, 0, -1])],
+    "rows as features": [("Transpose", {"perm": [0, 1, 3, 2]}), ("Reshape", [0, 0, -1])],
+    "one axis for all": [("Transpose", {"perm": [0, 2, 1, 3]}), ("Reshape", [1, -1, 12])],
+    "features apart": [("Transpose", {"perm": [0, 2, 1, 3]}), ("Reshape", [0, 0, 2, -1])],
+    "batch first at once": [("Transpose", {"perm": [2, 0, 1, 3]}), ("Reshape", [0, 0, -1])],
+}
+
+
+@pytest.mark.parametrize("join", JOINS.values(), ids=JOINS)
+def test_outputs_that_are_joined_otherwise_are_joined_so(join: list) -> None:
+    form = Form("LSTM", 1, "bidirectional", joined="raw")
+    model, value = model_of(form), "Y0"
+    for place, (op_type, given) in enumerate(join):
+        inputs, attributes = ([value], given) if isinstance(given, dict) else ([value, "shape"], {})
+        if not attributes:
+            model.graph.initializer.append(numpy_helper.from_array(np.array(given), "shape"))
+        value = f"joined_{place}"
+        model.graph.node.append(helper.make_node(op_type, inputs, [value], **attributes))
+    axes = [f"axis_{place}" for place in range(len(join[-1][1]))]
+    model.graph.output.append(helper.make_tensor_value_info(value, 1, axes))
+    require_equal(model, packed(model), feed_of(form, *LENGTHS["ragged"]))
+
+
+def test_a_value_inside_a_join_may_be_read_too() -> None:
+    form = Form("LSTM", 1, "bidirectional")
+    model = model_of(form)
+    model.graph.output.append(helper.make_tensor_value_info("joined0.rows", 1, ["T", "B", 2, HIDDEN]))
+    require_equal(model, packed(model), feed_of(form, *LENGTHS["ragged"]))
+
+
 def test_what_cannot_be_packed_stays(tmp_path: Path) -> None:
     model = model_of(Form("LSTM"))
     without_lengths = model_of(Form("LSTM"))

@@ -17,6 +17,7 @@ from seqport.runtime import PackingError, Session
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, TensorInfo
 from seqport.runtime.layer_costs import ROWS, BatchCost, LayerCost
 from seqport.runtime.packing_choice import Choice
+from seqport.runtime.rewriting.machine import rewrite
 
 from .recurrent_graphs import Form, feed_of, model_of, run
 
@@ -98,6 +99,7 @@ def test_auto_packs_what_has_padding_and_only_that(artifact) -> None:
     assert session.packing_note == ""
 
 
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("directions", [1, 2])
 def test_all_ways_answer_alike(artifact, cell: str, directions: int) -> None:
@@ -105,7 +107,9 @@ def test_all_ways_answer_alike(artifact, cell: str, directions: int) -> None:
     inputs = batch(30, 30, *[2] * 20, 17, 9)
     expected = Session(path, "cpu", packing="off").run(inputs)
     for packing in ("on", "auto"):
-        for name, value in Session(path, "cpu", packing=packing).run(inputs).items():
+        session = Session(path, "cpu", packing=packing)
+        assert spied(session, inputs) == "packed"
+        for name, value in session.run(inputs).items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=2e-6)
 
 
@@ -277,6 +281,29 @@ def test_packing_pays_where_it_saves_more_than_it_costs() -> None:
 def test_what_is_laid_out_again_counts() -> None:
     dear = BatchCost([LayerCost(tuple(float(rows) for rows in ROWS), 0.0, 0.0, 1.0, 1.0, cell=0.8)])
     assert not dear.packing_pays(rows=32, steps=100, total=1000)
+
+
+def test_a_step_costs_whatever_its_rows() -> None:
+    cheap, dear = (
+        BatchCost([LayerCost(tuple(float(rows) for rows in ROWS), 0.0, step, 1.0, 1e-3)]) for step in (0.0, 50.0)
+    )
+    assert cheap.packing_pays(64, 100, 3200)
+    assert not dear.packing_pays(64, 100, 3200)
+
+
+def test_both_directions_of_a_layer_count() -> None:
+    class Measured:
+        def of(self, *_: object) -> tuple[LayerCost, object]:
+            return LayerCost(tuple(float(rows) for rows in ROWS), 10.0, 0.0, 1.0, 1.0), None
+
+    def costs(direction: str) -> BatchCost:
+        rewritten = rewrite(model_of(Form("LSTM", 1, direction)), Path(), Measured())  # type: ignore[arg-type]
+        assert rewritten is not None
+        return rewritten.plans[0][1]
+
+    one, both = costs("forward"), costs("bidirectional")
+    assert (one._call, both._call) == (10.0, 20.0)
+    assert (one._of_a_padded_step(64), both._of_a_padded_step(64)) == (64.0, 128.0)
 
 
 def test_a_step_of_padding_costs_what_was_measured_between_and_beyond() -> None:
