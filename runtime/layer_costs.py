@@ -25,6 +25,8 @@ class LayerCost:
         row: packed, of one row's step.
         piece: packed, of cutting once more.
         cell: packed, of one row's step in the padded batch, computed or not: it is laid out again at the end.
+        skipped: the share of the native node's time that it leaves out itself at padded steps (most of it in an RNN,
+            little in an LSTM).
     """
 
     padded: tuple[float, ...]
@@ -33,6 +35,11 @@ class LayerCost:
     row: float
     piece: float
     cell: float = 0.0
+    skipped: float = 0.0
+
+    def of_a_step(self, rows: int) -> float:
+        """Seconds of a step of so many rows, packed."""
+        return self.step + self.row * rows
 
 
 class BatchCost:
@@ -47,6 +54,7 @@ class BatchCost:
         self._call, self._step, self._row, piece, self._cell = (
             sum(getattr(layer, name) for layer in layers) for name in ("call", "step", "row", "piece", "cell")
         )
+        self._skipped = sum(layer.skipped * layer.padded[-1] for layer in layers) / self._padded[-1]
         # Pieces of the best width waste as much on rows that end inside them as they cost; see rewriting/pieces.
         self.increment = math.sqrt(2 * piece / self._row)
         self._cuts = math.sqrt(2 * piece * self._row)
@@ -62,7 +70,8 @@ class BatchCost:
         # √(rows · steps) bounds what the plan of the pieces sums up, and what it leaves out of it is the last piece's.
         cuts = self._cuts * math.sqrt(rows * steps) if total < rows * steps else 0.0
         packed = self._call + self._step * steps + self._row * total + self._cell * rows * steps + cuts
-        return packed < _GAIN * steps * self._of_a_padded_step(rows)
+        padding = 1 - total / max(rows * steps, 1)
+        return packed < _GAIN * steps * self._of_a_padded_step(rows) * (1 - self._skipped * padding)
 
     def packing_is_free(self, rows: int, steps: int) -> bool:
         """Whether a batch costs next to nothing more packed even where no step of it is padding."""

@@ -24,20 +24,23 @@ from seqport.runtime.rewriting.forms import native_form
 from seqport.runtime.rewriting.native import GATES, Native
 from seqport.runtime.rewriting.packing import pack
 
-# One run of a measurement has about so many multiplications, and at most so many steps.
-_WORK, _STEPS = 1e8, 16
+# One run of a measurement has about so many multiplications, and that many steps at most and at least.
+_WORK, _STEPS, _FEWEST = 1e8, 64, 4
 # In a round, runs of one kind are repeated for so many seconds, long ones twice.
 _SECONDS = 0.002
 # Rounds go on until one of them lowers nothing by more than this share, or time is over: layers whose runs are long
 # are measured in two, over more time than a disturbance lasts.
-_ROUNDS, _LOWER, _PATIENCE = 4, 0.03, 0.25
+_ROUNDS, _LOWER, _PATIENCE = 4, 0.03, 0.6
 # By steps, answers differ in their last bits: only for a gain beyond what two measurements differ by.
 _GAIN = 0.9
+# At so many rows each: a batch has fewer and fewer of them.
+_COMPARED = (16, 64)
 # Rows of 1, 2, … steps: as many pieces as rows where every end is a cut, and one where none is.
 _STAIRS = 16
 _EVERY, _NONE = 1e-6, 1e9
 # The same rows, padded to so many steps: what each step of the padded batch costs that nothing is computed for.
 _LONG = 128
+_FEW = 1  # which of ROWS
 _LEAST = 1e-7  # seconds; a difference of two measurements may come out below 0
 
 Run = Callable[[dict[str, np.ndarray]], object]
@@ -67,49 +70,76 @@ class Measure:
     def _measured(self, cell: str, input_dim: int, hidden: int, reset: int) -> tuple[LayerCost, FormOf]:
         model = _layer(cell, input_dim, hidden, reset)
         work = 2 * GATES[cell] * hidden * (hidden + input_dim) * ROWS[-1]
-        steps = max(2, min(_STEPS, int(_WORK / work)))
+        steps = max(_FEWEST, min(_STEPS, int(_WORK / work)))
         run = self._open(model.SerializeToString())
+        full = [_Slope(run, rows, steps, input_dim) for rows in ROWS]
+        ragged = _Probe(run, _batch([steps] + [1] * (ROWS[-1] - 1), input_dim))
         forms = (native_form,) if cell == "LSTM" else (native_form, by_steps)
-        packed = [self._packed(model, form, steps, input_dim) for form in forms]
-        probes = [_Probe(run, _batch([1], input_dim))]  # what a run costs however little it computes
-        probes += [_Probe(run, _batch([steps] * rows, input_dim)) for rows in ROWS]
-        _settle([*probes, *(probe for several in packed for probe in several)])
-        alone, *whole = (probe.seconds for probe in probes)
-        padded = tuple(max(seconds - alone, _LEAST) / steps for seconds in whole)
-        costs = [(_cost(several, steps), form) for several, form in zip(packed, forms, strict=True)]
+        packed = [_Packed(self._open(_packed(model, form)), steps, input_dim) for form in forms]
+        _settle([ragged, *(probe for one in (*full, *packed) for probe in one.probes)])
+        costs = [(one.cost(), form) for one, form in zip(packed, forms, strict=True)]
         cost, form = costs[0]
-        if costs[-1][0].row < _GAIN * cost.row:
+        if all(costs[-1][0].of_a_step(rows) < _GAIN * cost.of_a_step(rows) for rows in _COMPARED):
             cost, form = costs[-1]
-        return replace(cost, padded=padded, call=max(cost.call - alone, _LEAST)), form
+        share = (steps + ROWS[-1] - 1) / (steps * ROWS[-1])
+        whole = full[-1].probes[0].seconds
+        skipped = min(max((1 - ragged.seconds / whole) / (1 - share), 0.0), 1.0)
+        call = max(cost.call - full[_FEW].once, _LEAST)
+        return replace(cost, padded=tuple(one.step for one in full), call=call, skipped=skipped), form
 
-    def _packed(self, model: ModelProto, form: FormOf, steps: int, input_dim: int) -> list[_Probe]:
-        """One row of one step, full rows, stairs without and with cuts, and stairs in a long batch."""
-        packed = ModelProto()
-        packed.CopyFrom(model)
-        pack(packed, Path(), lambda _: "increment", form)
-        run = self._open(packed.SerializeToString())
+
+def _packed(model: ModelProto, form: FormOf) -> bytes:
+    packed = ModelProto()
+    packed.CopyFrom(model)
+    pack(packed, Path(), lambda _: "increment", form)
+    return packed.SerializeToString()
+
+
+class _Slope:
+    """Rows of one length, and of half of it: what a step costs, and what a run costs beside its steps."""
+
+    def __init__(self, run: Run, rows: int, steps: int, input_dim: int, **more: np.ndarray) -> None:
+        self._steps, self._less = steps, steps - steps // 2
+        lengths = ([steps] * rows, [steps - self._less] * rows)
+        self.probes = [_Probe(run, {**_batch(several, input_dim), **more}) for several in lengths]
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step."""
+        long, short = self.probes
+        return max((long.seconds - short.seconds) / self._less, _LEAST)
+
+    @property
+    def once(self) -> float:
+        """Seconds of a run without its steps."""
+        return max(self.probes[0].seconds - self._steps * self.step, _LEAST)
+
+
+class _Packed:
+    """What is measured of a packed layer: full batches of few rows and of many, and stairs in several ways."""
+
+    def __init__(self, run: Run, steps: int, input_dim: int) -> None:
+        def increment(value: float) -> dict[str, np.ndarray]:
+            return {"increment": np.array(value, np.float32)}
+
         stairs = list(range(1, _STAIRS + 1))
-        return [
-            _Probe(run, {**_batch(lengths, input_dim, padded), "increment": np.array(increment, np.float32)})
-            for lengths, padded, increment in (
-                ([1], 0, _NONE),
-                ([steps] * ROWS[-1], 0, _NONE),
-                (stairs, 0, _NONE),
-                (stairs, 0, _EVERY),
-                (stairs, _LONG, _NONE),
-            )
+        self._few, self._many = (_Slope(run, ROWS[i], steps, input_dim, **increment(_NONE)) for i in (_FEW, -1))
+        self._stairs = [
+            _Probe(run, {**_batch(stairs, input_dim, padded), **increment(cuts)})
+            for padded, cuts in ((0, _NONE), (0, _EVERY), (_LONG, _NONE))
         ]
+        self.probes = [*self._few.probes, *self._many.probes, *self._stairs]
 
-
-def _cost(probes: Sequence[_Probe], steps: int) -> LayerCost:
-    """What follows from the runs of a packed layer, but for what those of the padded one say."""
-    call, full, one, many, long = (probe.seconds for probe in probes)
-    row = max((full - call) / (steps * ROWS[-1]), 1e-12)
-    step = max((one - call) / _STAIRS - row * _STAIRS, 0.0)
-    saved = row * (_STAIRS * _STAIRS - _STAIRS * (_STAIRS + 1) / 2)
-    piece = max((many - one + saved) / (_STAIRS - 1), call / _STAIRS)  # where noise hides it
-    cell = max((long - one) / (_STAIRS * (_LONG - _STAIRS)), 0.0)
-    return LayerCost((), call, step, row, piece, cell)
+    def cost(self) -> LayerCost:
+        """What follows, but for what the padded layer says."""
+        few, many = self._few.step, self._many.step
+        row = max((many - few) / (ROWS[-1] - ROWS[_FEW]), 1e-12)
+        step = max(few - row * ROWS[_FEW], 0.0)
+        one, cut, long = (probe.seconds for probe in self._stairs)
+        saved = row * (_STAIRS * _STAIRS - _STAIRS * (_STAIRS + 1) / 2)
+        piece = max((cut - one + saved) / (_STAIRS - 1), self._few.once / _STAIRS)  # where noise hides it
+        cell = max((long - one) / (_STAIRS * (_LONG - _STAIRS)), 0.0)
+        return LayerCost((), self._few.once, step, row, piece, cell)
 
 
 class _Probe:

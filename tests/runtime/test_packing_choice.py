@@ -283,6 +283,13 @@ def test_what_is_laid_out_again_counts() -> None:
     assert not dear.packing_pays(rows=32, steps=100, total=1000)
 
 
+def test_what_the_node_leaves_out_itself_is_not_saved() -> None:
+    padded = tuple(float(rows) for rows in ROWS)
+    wasteful, thrifty = (BatchCost([LayerCost(padded, 300.0, 0.0, 1.0, 1e-3, skipped=s)]) for s in (0.0, 0.9))
+    assert wasteful.packing_pays(64, 100, 3200)
+    assert not thrifty.packing_pays(64, 100, 3200)
+
+
 def test_a_step_costs_whatever_its_rows() -> None:
     cheap, dear = (
         BatchCost([LayerCost(tuple(float(rows) for rows in ROWS), 0.0, step, 1.0, 1e-3)]) for step in (0.0, 50.0)
