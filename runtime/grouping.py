@@ -18,7 +18,7 @@ _SHARE = 0.03
 # ... and takes about so many seconds for each place where it may cut.
 _SECONDS_A_PLACE = 6e-6
 # Few places cost nothing that counts, and more of them find nothing better.
-_FEWEST, _MOST = 8, 512
+_FEWEST, _MOST = 8, 256
 # A batch is made of at least so many pieces between places, or the places are too coarse to choose from.
 _PIECES = 4
 

@@ -30,6 +30,7 @@ def join_products(job: Job) -> None:
             x, back = found
             joined = Builder(back, node.name or "product").op("MatMul", x, node.inputs[1])
             replace(graph, back.outputs[0], joined, back)
+            graph.remove(back, safe=True)  # a graph's output has taken its name; the rest is dead, and dropped later
 
 
 def _flattened(node: ir.Node) -> tuple[ir.Value, ir.Node] | None:

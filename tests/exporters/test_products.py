@@ -136,3 +136,13 @@ def test_a_dense_layer_on_sequences_is_one_product(tmp_path: Path) -> None:
     graph = onnx.load(path).graph
     assert not [node.name for node in graph.node if node.op_type in ("Reshape", "ReduceProd")]
     assert len([node for node in graph.node if node.op_type == "MatMul"]) == 2
+
+
+def test_a_product_that_is_an_output_survives_another_opset(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    x = keras.Input((None, F))
+    y = keras.layers.Dense(7)(keras.layers.LSTM(5, return_sequences=True)(x))
+    export(keras.Model(x, y), tmp_path / "m.onnx", [Input("x", ("batch", "seq", F))], opset=21)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert "MatMul" in [node.op_type for node in graph.node]
+    assert "ReduceProd" not in [node.op_type for node in graph.node]
