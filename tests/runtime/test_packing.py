@@ -258,26 +258,25 @@ def test_blocks_have_room_for_little_more_than_what_is_computed(lengths: list[in
 
 
 JOINS = {
-    "axes in another order": [("Transpose", {"perm": [0, 3, 2, 1]}), ("Reshape", [0, 0, -1])],
-    "rows as features": [("Transpose", {"perm": [0, 1, 3, 2]}), ("Reshape", [0, 0, -1])],
-    "one axis for all": [("Transpose", {"perm": [0, 2, 1, 3]}), ("Reshape", [1, -1, 12])],
-    "features apart": [("Transpose", {"perm": [0, 2, 1, 3]}), ("Reshape", [0, 0, 2, -1])],
-    "batch first at once": [("Transpose", {"perm": [2, 0, 1, 3]}), ("Reshape", [0, 0, -1])],
+    "axes in another order": ([0, 3, 2, 1], [0, 0, -1]),
+    "rows as features": ([0, 1, 3, 2], [0, 0, -1]),
+    "batch first at once": ([2, 0, 1, 3], [0, 0, -1]),
+    "one axis for all": ([0, 2, 1, 3], [1, -1, 2 * HIDDEN]),
+    "directions apart": ([0, 2, 1, 3], [0, 0, 2, -1]),
+    "more of one axis": ([0, 2, 1, 3], [0, -1, HIDDEN]),
 }
 
 
-@pytest.mark.parametrize("join", JOINS.values(), ids=JOINS)
-def test_outputs_that_are_joined_otherwise_are_joined_so(join: list) -> None:
-    form = Form("LSTM", 1, "bidirectional", joined="raw")
-    model, value = model_of(form), "Y0"
-    for place, (op_type, given) in enumerate(join):
-        inputs, attributes = ([value], given) if isinstance(given, dict) else ([value, "shape"], {})
-        if not attributes:
-            model.graph.initializer.append(numpy_helper.from_array(np.array(given), "shape"))
-        value = f"joined_{place}"
-        model.graph.node.append(helper.make_node(op_type, inputs, [value], **attributes))
-    axes = [f"axis_{place}" for place in range(len(join[-1][1]))]
-    model.graph.output.append(helper.make_tensor_value_info(value, 1, axes))
+@pytest.mark.parametrize(("perm", "shape"), JOINS.values(), ids=JOINS)
+def test_outputs_that_are_joined_otherwise_are_joined_so(perm: list[int], shape: list[int]) -> None:
+    form = Form("LSTM", 1, "bidirectional", joined="time")
+    model = model_of(form)
+    transpose = next(node for node in model.graph.node if "joined0.rows" in node.output)
+    transpose.attribute[0].CopyFrom(helper.make_attribute("perm", perm))
+    held = next(tensor for tensor in model.graph.initializer if tensor.name == "joined0.shape")
+    held.CopyFrom(numpy_helper.from_array(np.array(shape), "joined0.shape"))
+    axes = [f"axis_{place}" for place in range(len(shape))]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("joined0", 1, axes))
     require_equal(model, packed(model), feed_of(form, *LENGTHS["ragged"]))
 
 

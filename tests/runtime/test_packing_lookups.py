@@ -108,7 +108,11 @@ def test_vectors_that_somebody_else_reads_are_laid_out() -> None:
         model = model_with(LOOKUP, form)
         model.graph.node.append(reader)
         model.graph.output.append(helper.make_tensor_value_info("also", 1, ["P", "Q", INPUT_DIM]))
-        assert is_laid_out(require_alike(model, form))
+        other = require_alike(model, form)
+        assert is_laid_out(other)
+        scan = next(node for node in other.graph.node if node.op_type == "Scan")
+        body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
+        assert not any("table" in node.input for node in body.node), "looked up twice"
 
 
 def test_what_depends_on_the_place_of_a_step_is_laid_out() -> None:

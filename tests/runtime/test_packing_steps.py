@@ -55,10 +55,10 @@ class Graph:
         return self.add("Add", product, self.weights(f"{name}.b", columns))
 
 
-def packed(model: ModelProto) -> ModelProto:
+def packed(model: ModelProto, increment: float = 1.0) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
-    assert pack(copy, Path(), lambda _: 1.0)
+    assert pack(copy, Path(), lambda _: increment)
     onnx.checker.check_model(copy, full_check=True)
     return copy
 
@@ -152,21 +152,34 @@ def _turned(graph: Graph, y: str) -> str:
 BETWEEN = [_residual, _normalised, _normalised_by_hand, _scored, _turned]
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("between", BETWEEN, ids=lambda make: make.__name__)
-def test_nothing_is_padded_between_layers(between: Callable[[Graph, str], str]) -> None:
+def test_nothing_is_padded_between_layers(between: Callable[[Graph, str], str], direction: str) -> None:
     graph = Graph(Form("LSTM"))
     middle = between(graph, graph.y)
     time_major = graph.add("Transpose", middle, perm=[1, 0, 2])
     shapes = {"W": (1, 4 * HIDDEN, HIDDEN), "R": (1, 4 * HIDDEN, HIDDEN), "B": (1, 8 * HIDDEN)}
     names = [graph.weights(f"{name}.second", *shape) for name, shape in shapes.items()]
-    second = graph.add("LSTM", time_major, *names, "lengths_32", hidden_size=HIDDEN, direction="reverse")
+    second = graph.add("LSTM", time_major, *names, "lengths_32", hidden_size=HIDDEN, direction=direction)
     joined = graph.add("Squeeze", second, graph.constant(np.array([1]), "direction"))
     graph.give(graph.add("Transpose", joined, perm=[1, 0, 2]), FLOAT, HIDDEN)
     # ONNX Runtime sums up means in an order that depends on how many there are.
     other = require_alike(graph, atol=1e-6)
+    one_piece, feed = packed(graph.model, 1e9), feed_of(graph.form, RAGGED, STEPS)
+    for name, value in run(one_piece, feed).items():
+        np.testing.assert_array_equal(value, run(other, feed)[name], err_msg=name)
     assert len(nodes_of(other, "TopK")) == 1
     assert len(nodes_of(other, "Scan")) == 2
     assert not nodes_of(other, "Transpose"), "the second layer took a padded batch"
+
+
+def _clipped(value: str, name: str) -> list[NodeProto]:
+    """Lengths that end where a value, [T, B, F], does."""
+    return [
+        helper.make_node("Shape", [value], [f"{name}.T"], start=0, end=1),
+        helper.make_node("Min", ["lengths", f"{name}.T"], [f"{name}.min"]),
+        helper.make_node("Cast", [f"{name}.min"], [f"{name}.lengths"], to=TensorProto.INT32),
+    ]
 
 
 def test_layers_that_clip_their_lengths_anew_share_a_plan() -> None:
@@ -175,16 +188,7 @@ def test_layers_that_clip_their_lengths_anew_share_a_plan() -> None:
     cast = next(node for node in nodes if node.op_type == "Cast")
     nodes.remove(cast)
 
-    def clipped(value: str, name: str) -> list[NodeProto]:
-        return [
-            helper.make_node("Shape", [value], [f"{name}.T"], start=0, end=1),
-            helper.make_node("Min", ["lengths", f"{name}.T"], [f"{name}.min"]),
-            helper.make_node("Max", [f"{name}.min", "zero"], [f"{name}.max"]),
-            helper.make_node("Cast", [f"{name}.max"], [f"{name}.lengths"], to=TensorProto.INT32),
-        ]
-
-    graph.constant(np.array([0]), "zero")
-    for place, node in enumerate(clipped("x", "first")):
+    for place, node in enumerate(_clipped("x", "first")):
         nodes.insert(place, node)
     first = next(node for node in nodes if node.op_type == "LSTM")
     first.input[4] = "first.lengths"
@@ -196,7 +200,7 @@ def test_layers_that_clip_their_lengths_anew_share_a_plan() -> None:
     nodes.append(backward)
     back = graph.add("Squeeze", "Y_back", graph.constant(np.array([1]), "direction"))
     both = graph.add("Concat", graph.y, back, axis=2)
-    nodes.extend(clipped(both, "second"))
+    nodes.extend(_clipped(both, "second"))
     shapes = {"W": (1, 4 * HIDDEN, 2 * HIDDEN), "R": (1, 4 * HIDDEN, HIDDEN), "B": (1, 8 * HIDDEN)}
     names = [graph.weights(f"{name}.second", *shape) for name, shape in shapes.items()]
     last = graph.add("LSTM", both, *names, "second.lengths", hidden_size=HIDDEN)
@@ -204,6 +208,24 @@ def test_layers_that_clip_their_lengths_anew_share_a_plan() -> None:
     other = require_alike(graph)
     assert len(nodes_of(other, "TopK")) == 1
     assert sum(RAGGED) + 1 in steps_computed(graph, other, "Concat")
+
+
+def test_lengths_that_are_clipped_to_other_steps_are_others() -> None:
+    graph = Graph(Form("LSTM", joined="time", batch_first=False))
+    nodes = graph.model.graph.node
+    nodes.remove(next(node for node in nodes if node.op_type == "Cast"))
+    for place, node in enumerate(_clipped("x", "first")):
+        nodes.insert(place, node)
+    next(node for node in nodes if node.op_type == "LSTM").input[4] = "first.lengths"
+    ends = [graph.constant(np.array([end]), f"end{end}") for end in (0, 4)]
+    begun = graph.add("Slice", graph.y, *ends, "end0")
+    nodes.extend(_clipped(begun, "second"))
+    shapes = {"W": (1, 4 * HIDDEN, HIDDEN), "R": (1, 4 * HIDDEN, HIDDEN), "B": (1, 8 * HIDDEN)}
+    names = [graph.weights(f"{name}.second", *shape) for name, shape in shapes.items()]
+    last = graph.add("LSTM", begun, *names, "second.lengths", hidden_size=HIDDEN)
+    joined = graph.add("Squeeze", last, graph.constant(np.array([1]), "direction"))
+    graph.model.graph.output.append(helper.make_tensor_value_info(joined, FLOAT, ["begun", "B", HIDDEN]))
+    require_alike(graph)
 
 
 def _over_time(graph: Graph, y: str) -> str:
