@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
-from seqport.runtime.packing_choice import Prepared
+from seqport.runtime.packing_choice import LengthsOf, Prepared
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnxruntime
 
     from seqport.runtime.rewriting.measure import Measure
@@ -41,7 +42,24 @@ def packed_form(path: Path, open_bytes: OpenBytes, host: Host) -> Prepared | str
         data = rewritten.model.SerializeToString()
     except ValueError as error:  # protobuf ends at 2 GiB
         return f"the rewritten model cannot be handed to ONNX Runtime: {error}"
-    return Prepared(open_bytes(data), rewritten.plans, rewritten.weights)
+    plans = tuple((_lengths_of(plan.lengths, plan.counting, open_bytes), cost) for plan, cost in rewritten.plans)
+    return Prepared(open_bytes(data), plans, rewritten.weights)
+
+
+def _lengths_of(name: str, counting: bytes, open_bytes: OpenBytes) -> LengthsOf:
+    """How lengths follow from a batch: they are one of its inputs, or a small model counts them."""
+    if name or not counting:
+        return lambda feed: feed.get(name)
+    session = open_bytes(counting)
+    needed = [value.name for value in session.get_inputs()]
+
+    def counted(feed: Mapping[str, Any]) -> np.ndarray | None:
+        try:
+            return session.run(None, {name: feed[name] for name in needed})[0]  # type: ignore[return-value]
+        except Exception:  # the model itself says what it does not take
+            return None
+
+    return counted
 
 
 @functools.lru_cache(maxsize=16)

@@ -26,19 +26,22 @@ HELD_TWICE = 8 << 20
 _FEW_ROWS = 32
 
 
+# A batch → the lengths of its rows; None where they are much work
+LengthsOf = Callable[[Mapping[str, Any]], np.ndarray | None]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The packed form of a model.
 
     Attributes:
         session: opened.
-        plans: of the layers that share lengths: the input that holds these ("" where the model computes them), and
-            what they cost.
+        plans: of the layers that share lengths: how these follow from a batch, and what the layers cost.
         weights: bytes.
     """
 
     session: onnxruntime.InferenceSession
-    plans: tuple[tuple[str, BatchCost], ...]
+    plans: tuple[tuple[LengthsOf, BatchCost], ...]
     weights: int
 
 
@@ -149,9 +152,9 @@ class Choice:
         return (shape[batch], shape[steps]) if shape else (0, 0)
 
     def _pays(self, feed: Mapping[str, Any], prepared: Prepared) -> bool:
-        for name, cost in prepared.plans:
-            value = feed.get(name)
-            if value is None:  # computed inside: it must not cost much where there is no padding at all
+        for lengths_of, cost in prepared.plans:
+            value = lengths_of(feed)
+            if value is None:  # nobody knows: it must not cost much where there is no padding at all
                 rows, steps = self._shape(feed)
                 if rows > 1 and cost.packing_is_free(rows, steps):
                     return True

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from onnx import NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx.external_data_helper import uses_external_data
 
 from seqport.runtime.rewriting.links import permutation
 from seqport.runtime.rewriting.native import Native
 from seqport.runtime.rewriting.view import View
 
 _WHOLE = (TensorProto.INT32, TensorProto.INT64)
+# Lengths are counted apart where that takes so few nodes, of these kinds, and constants of so many bytes.
+_FEW, _SMALL = 32, 1 << 16
+_COUNTING = frozenset((
+    "Add", "And", "Cast", "CastLike", "Clip", "Concat", "Constant", "ConstantOfShape", "CumSum", "Equal", "Expand",
+    "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or",
+    "Range", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "Shape", "Sign", "Slice", "Squeeze", "Sub", "Transpose",
+    "Unsqueeze", "Where",
+))  # fmt: skip
 _SAME_SHAPE = ("Cast", "Identity", "Relu", "Sigmoid", "Tanh")
 
 
@@ -21,6 +30,33 @@ def input_behind(view: View, lengths: str) -> str:
         lengths = node.input[0]
         node = view.producers.get(lengths)
     return lengths if node is None and view.constant(lengths) is None else ""
+
+
+def counting(view: View, lengths: str, model: ModelProto) -> bytes:
+    """A model of its own that counts lengths from the inputs that they follow from; empty where that is much work."""
+    nodes: list[NodeProto] = []
+    seen, todo = {lengths}, [lengths]
+    while todo:
+        node = view.producers.get(todo.pop())
+        if node is None or any(node is other for other in nodes):
+            continue
+        if node.op_type not in _COUNTING or len(nodes) == _FEW:
+            return b""
+        nodes.append(node)
+        todo += [name for name in node.input if name and name not in seen]
+        seen.update(node.input)
+    inputs = [value for value in model.graph.input if value.name in seen]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in seen]
+    given = {value.name for value in inputs}
+    if any(tensor.name in given or uses_external_data(tensor) for tensor in constants):
+        return b""
+    if sum(tensor.ByteSize() for tensor in constants) > _SMALL:
+        return b""
+    ordered = [node for node in model.graph.node if any(node is other for other in nodes)]
+    output = helper.make_tensor_value_info(lengths, TensorProto.INT32, None)
+    graph = helper.make_graph(ordered, "lengths", inputs, [output], constants)
+    counted = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    return counted.SerializeToString()
 
 
 def first_alike(view: View, names: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.forms import Form, native_form
 from seqport.runtime.rewriting.measure import Measure
 from seqport.runtime.rewriting.native import Native
-from seqport.runtime.rewriting.packing import pack
+from seqport.runtime.rewriting.packing import Plan, pack
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Rewritten:
 
     Attributes:
         model: with the same inputs and outputs.
-        plans: of the layers that share lengths: the input that holds these ("" where they are computed), and the cost.
+        plans: of the layers that share lengths: these, and the cost.
         weights: bytes of all weights.
         layers: the name of each packed node → its form, "native" or "by_steps".
     """
 
     model: onnx.ModelProto
-    plans: tuple[tuple[str, BatchCost], ...]
+    plans: tuple[tuple[Plan, BatchCost], ...]
     weights: int
     layers: dict[str, str]
 
@@ -66,7 +66,7 @@ def rewrite(model: onnx.ModelProto, folder: Path, measure: Measure) -> Rewritten
     if not plans:
         return None
     weights = sum(_nbytes(tensor) for tensor in model.graph.initializer)
-    return Rewritten(model, tuple((plan.lengths, cost(plan.layers)) for plan in plans), weights, layers)
+    return Rewritten(model, tuple((plan, cost(plan.layers)) for plan in plans), weights, layers)
 
 
 def _nbytes(tensor: onnx.TensorProto) -> int:

@@ -19,7 +19,7 @@ from seqport.runtime.rewriting.candidates import Candidate, FormOf, candidates_o
 from seqport.runtime.rewriting.emit import Emitter, Names
 from seqport.runtime.rewriting.forms import native_form
 from seqport.runtime.rewriting.fronts import LookedUp, extents_elsewhere, front_of
-from seqport.runtime.rewriting.lengths import input_behind
+from seqport.runtime.rewriting.lengths import counting, input_behind
 from seqport.runtime.rewriting.native import Native
 from seqport.runtime.rewriting.pieces import Pieces, plan
 from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
@@ -40,10 +40,12 @@ class Plan:
 
     Attributes:
         lengths: the graph's input that holds them, cast or not; "" where they are computed.
+        counting: where they are computed, a model that does no more than that; empty where that is much work.
         layers: with the size of what each takes.
     """
 
     lengths: str
+    counting: bytes
     layers: tuple[tuple[Native, int], ...]
 
 
@@ -88,16 +90,20 @@ def pack(
         job.sharing.setdefault(one.lengths, []).append(one)
     for name, several in job.sharing.items():
         job.steps[name] = _steps_behind(view, several)
+    plans = [_plan(view, model, name, several) for name, several in job.sharing.items()]
     for stack in stacks_of(view, candidates):
         _emit(job, stack)
     if not candidates or not replace_nodes(model.graph, job.gone, emit.nodes):
         return []
     used = {name for node in model.graph.node for name in reads(node)}
     model.graph.initializer.extend(tensor for tensor in emit.initializers if tensor.name in used)
-    return [
-        Plan(input_behind(view, name), tuple((one.native, one.input_dim) for one in several))
-        for name, several in job.sharing.items()
-    ]
+    return plans
+
+
+def _plan(view: View, model: ModelProto, lengths: str, sharing: Sequence[Candidate]) -> Plan:
+    given = input_behind(view, lengths)
+    counted = b"" if given else counting(view, lengths, model)
+    return Plan(given, counted, tuple((one.native, one.input_dim) for one in sharing))
 
 
 def _steps_behind(view: View, sharing: Sequence[Candidate]) -> list[Step]:

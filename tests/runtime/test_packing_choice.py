@@ -13,6 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import seqport.runtime.packing_choice as packing_choice
+import seqport.runtime.rewriting.lengths as lengths_module
 from seqport.runtime import PackingError, Session
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, TensorInfo
 from seqport.runtime.layer_costs import ROWS, BatchCost, LayerCost
@@ -177,7 +178,23 @@ def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
 
 
 @pytest.mark.usefixtures("steady")
-def test_computed_lengths_are_packed_where_that_costs_nothing(tmp_path: Path) -> None:
+def test_computed_lengths_are_counted_first(tmp_path: Path) -> None:
+    path, feeds = masked_model(tmp_path)
+    session = Session(path, "cpu")
+    assert spied(session, feeds(rows=2, steps=3)) == "plain"
+    assert spied(session, feeds(rows=1, steps=400)) == "plain"
+    full = feeds(rows=80, steps=100)
+    assert spied(session, full) == "plain"
+    ragged = {**full, "mask": np.arange(100) < np.where(np.arange(80) < 2, 100, 5)[:, None]}
+    assert spied(session, ragged) == "packed"
+    plain = Session(path, "cpu", packing="off").run(ragged)
+    for name, value in session.run(ragged).items():
+        np.testing.assert_array_equal(value, plain[name])
+
+
+@pytest.mark.usefixtures("steady")
+def test_lengths_that_are_much_work_are_packed_where_that_costs_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lengths_module, "_FEW", 0)
     path, feeds = masked_model(tmp_path)
     session = Session(path, "cpu")
     assert spied(session, feeds(rows=2, steps=3)) == "plain"
