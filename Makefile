@@ -36,8 +36,9 @@ test-properties: $(INSTALLED) ## try many random architectures, shapes, masks an
 	SEQPORT_PROPERTIES=thorough SEQPORT_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist loadfile tests/properties
 
 # Goes on where it was ended; FRESH=--fresh begins anew. On a machine that does nothing else, or the page says so.
-bench: $(INSTALLED) ## race seqport against its peers over the whole grid (about 40 minutes); writes docs/benchmarks.md
+bench: $(INSTALLED) ## race seqport against its peers over the whole grid (about 35 minutes); writes docs/benchmarks.md
 	$(BIN)/seqport bench --page docs/benchmarks.md $(FRESH)
+	$(BIN)/seqport bench zoo
 
 # REQUIRE="ragged_b128_over_padded>=1.3 run_overhead_us<=20" exits with 1 where a bound is broken.
 bench-quick: $(INSTALLED) ## the key ratios as JSON, in under a minute
