@@ -108,7 +108,10 @@ def _evaluated(value: ir.Value | None, known: dict[ir.Value, tuple[int, ...]]) -
     inputs = [_evaluated(one, known) for one in node.inputs]
     if any(one is None for one in inputs):
         return None
-    return _computed(node, inputs)  # type: ignore[arg-type]
+    try:
+        return _computed(node, inputs)  # type: ignore[arg-type]
+    except (IndexError, ValueError):  # of a value of more axes
+        return None
 
 
 def _computed(node: ir.Node, inputs: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -113,6 +113,13 @@ def test_another_product_stays(change: tuple[str, str], shape: tuple[int, ...]) 
     np.testing.assert_array_equal(answer(other, *shape), answer(model, *shape))
 
 
+def test_more_axes_than_are_tried_are_left_alone() -> None:
+    body = TENSORDOT.replace("[0, 1]", "[0, 1, 2, 3]").replace("[2]", "[4]")
+    model = graph_of("A, B, T, C, 6", body)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert products_of(joined(model)) == [["flat", "W"]]
+
+
 def test_a_product_that_someone_else_reads_stays() -> None:
     model = graph_of("B, T, 6", BY_SLICES)
     model.graph.output.append(onnx.helper.make_tensor_value_info("product", 1, None))
