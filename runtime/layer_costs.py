@@ -25,8 +25,8 @@ class LayerCost:
         row: packed, of one row's step.
         piece: packed, of cutting once more.
         cell: packed, of one row's step in the padded batch, computed or not: it is laid out again at the end.
-        skipped: the share of the native node's time that it leaves out itself at padded steps (most of it in an RNN,
-            little in an LSTM).
+        ended: of one step of the native node where all rows but one have ended, at each of ROWS: an RNN leaves most of
+            them out itself, an LSTM hardly any. Left out, it is as `padded`.
     """
 
     padded: tuple[float, ...]
@@ -35,7 +35,7 @@ class LayerCost:
     row: float
     piece: float
     cell: float = 0.0
-    skipped: float = 0.0
+    ended: tuple[float, ...] = ()
 
     def of_a_step(self, rows: int) -> float:
         """Seconds of a step of so many rows, packed."""
@@ -50,11 +50,11 @@ class BatchCost:
     """
 
     def __init__(self, layers: Sequence[LayerCost]) -> None:
-        self._padded = [sum(several) for several in zip(*(layer.padded for layer in layers), strict=True)]
+        self._padded = _sums([layer.padded for layer in layers])
+        self._ended = _sums([layer.ended or layer.padded for layer in layers])
         self._call, self._step, self._row, piece, self._cell = (
             sum(getattr(layer, name) for layer in layers) for name in ("call", "step", "row", "piece", "cell")
         )
-        self._skipped = sum(layer.skipped * layer.padded[-1] for layer in layers) / self._padded[-1]
         # Pieces of the best width waste as much on rows that end inside them as they cost; see rewriting/pieces.
         self.increment = math.sqrt(2 * piece / self._row)
         self._cuts = math.sqrt(2 * piece * self._row)
@@ -70,20 +70,28 @@ class BatchCost:
         # √(rows · steps) bounds what the plan of the pieces sums up, and what it leaves out of it is the last piece's.
         cuts = self._cuts * math.sqrt(rows * steps) if total < rows * steps else 0.0
         packed = self._call + self._step * steps + self._row * total + self._cell * rows * steps + cuts
-        padding = 1 - total / max(rows * steps, 1)
-        return packed < _GAIN * steps * self._of_a_padded_step(rows) * (1 - self._skipped * padding)
+        full, ended = _between(self._padded, rows), _between(self._ended, rows)
+        # Of the steps of all rows but the longest, the share that is padding.
+        padding = (rows * steps - total) / max((rows - 1) * steps, 1)
+        return packed < _GAIN * steps * (full - max(full - ended, 0.0) * padding)
 
     def packing_is_free(self, rows: int, steps: int) -> bool:
         """Whether a batch costs next to nothing more packed even where no step of it is padding."""
         packed = self._call + self._step * steps + (self._row + self._cell) * rows * steps
-        return packed < _FREE * steps * self._of_a_padded_step(rows)
+        return packed < _FREE * steps * _between(self._padded, rows)
 
-    def _of_a_padded_step(self, rows: int) -> float:
-        for place in range(1, len(ROWS) - 1):
-            if rows < ROWS[place]:
-                break
-        else:
-            place = len(ROWS) - 1
-        low, high = ROWS[place - 1], ROWS[place]
-        cost, more = self._padded[place - 1], self._padded[place]
-        return cost + (more - cost) * (rows - low) / (high - low)
+
+def _sums(costs: Sequence[tuple[float, ...]]) -> list[float]:
+    return [sum(several) for several in zip(*costs, strict=True)]
+
+
+def _between(costs: Sequence[float], rows: int) -> float:
+    """What so many rows cost, from what each of ROWS does."""
+    for place in range(1, len(ROWS) - 1):
+        if rows < ROWS[place]:
+            break
+    else:
+        place = len(ROWS) - 1
+    low, high = ROWS[place - 1], ROWS[place]
+    cost, more = costs[place - 1], costs[place]
+    return cost + (more - cost) * (rows - low) / (high - low)

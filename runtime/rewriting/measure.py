@@ -73,19 +73,20 @@ class Measure:
         steps = max(_FEWEST, min(_STEPS, int(_WORK / work)))
         run = self._open(model.SerializeToString())
         full = [_Slope(run, rows, steps, input_dim) for rows in ROWS]
-        ragged = _Probe(run, _batch([steps] + [1] * (ROWS[-1] - 1), input_dim))
+        ragged = [_Probe(run, _batch([steps] + [1] * (rows - 1), input_dim)) for rows in ROWS]
         forms = (native_form,) if cell == "LSTM" else (native_form, by_steps)
         packed = [_Packed(self._open(_packed(model, form)), steps, input_dim) for form in forms]
-        _settle([ragged, *(probe for one in (*full, *packed) for probe in one.probes)])
+        _settle([*ragged, *(probe for one in (*full, *packed) for probe in one.probes)])
         costs = [(one.cost(), form) for one, form in zip(packed, forms, strict=True)]
         cost, form = costs[0]
         if all(costs[-1][0].of_a_step(rows) < _GAIN * cost.of_a_step(rows) for rows in _COMPARED):
             cost, form = costs[-1]
-        share = (steps + ROWS[-1] - 1) / (steps * ROWS[-1])
-        whole = full[-1].probes[0].seconds
-        skipped = min(max((1 - ragged.seconds / whole) / (1 - share), 0.0), 1.0)
+        padded = tuple(one.step for one in full)
+        # The first step of the ragged batch is one of all rows.
+        saved = [(one.probes[0].seconds - less.seconds) / (steps - 1) for one, less in zip(full, ragged, strict=True)]
+        ended = tuple(max(step - less, 0.0) for step, less in zip(padded, saved, strict=True))
         call = max(cost.call - full[_FEW].once, _LEAST)
-        return replace(cost, padded=tuple(one.step for one in full), call=call, skipped=skipped), form
+        return replace(cost, padded=padded, ended=ended, call=call), form
 
 
 def _packed(model: ModelProto, form: FormOf) -> bytes:

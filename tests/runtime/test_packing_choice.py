@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import seqport.runtime.layer_costs as layer_costs
 import seqport.runtime.packing_choice as packing_choice
 import seqport.runtime.rewriting.lengths as lengths_module
 from seqport.runtime import PackingError, Session
@@ -302,7 +303,9 @@ def test_what_is_laid_out_again_counts() -> None:
 
 def test_what_the_node_leaves_out_itself_is_not_saved() -> None:
     padded = tuple(float(rows) for rows in ROWS)
-    wasteful, thrifty = (BatchCost([LayerCost(padded, 300.0, 0.0, 1.0, 1e-3, skipped=s)]) for s in (0.0, 0.9))
+    wasteful, thrifty = (
+        BatchCost([LayerCost(padded, 300.0, 0.0, 1.0, 1e-3, ended=ended)]) for ended in (padded, (1.0, 1.5, 7.0))
+    )
     assert wasteful.packing_pays(64, 100, 3200)
     assert not thrifty.packing_pays(64, 100, 3200)
 
@@ -327,13 +330,12 @@ def test_both_directions_of_a_layer_count() -> None:
 
     one, both = costs("forward"), costs("bidirectional")
     assert (one._call, both._call) == (10.0, 20.0)
-    assert (one._of_a_padded_step(64), both._of_a_padded_step(64)) == (64.0, 128.0)
+    assert (one._padded[-1], both._padded[-1]) == (64.0, 128.0)
 
 
 def test_a_step_of_padding_costs_what_was_measured_between_and_beyond() -> None:
-    padded = BatchCost([LayerCost((1.0, 8.0, 64.0), 0.0, 0.0, 1.0, 1.0)])
     for rows in (1, 4, 8, 20, 64, 200):
-        assert padded._of_a_padded_step(rows) == pytest.approx(rows)
+        assert layer_costs._between((1.0, 8.0, 64.0), rows) == pytest.approx(rows)
 
 
 def test_cuts_are_as_far_apart_as_a_piece_is_dear() -> None:
