@@ -10,7 +10,7 @@ from onnx import NodeProto, helper
 from seqport.runtime.rewriting.links import permutation
 from seqport.runtime.rewriting.rowwise import ELEMENTWISE, Layout, Step, follow
 from seqport.runtime.rewriting.sources import Padded, Window
-from seqport.runtime.rewriting.view import View
+from seqport.runtime.rewriting.view import View, attribute
 
 # Each costs a node a piece.
 _MOST_STEPS = 8
@@ -110,6 +110,5 @@ def _extent_of(node: NodeProto) -> int | None:
     """The axis, 0 or 1, whose extent a node asks for."""
     if node.op_type != "Shape":
         return None
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    start = given.get("start", 0)
-    return start if start in (0, 1) and given.get("end") == start + 1 else None
+    start = attribute(node, "start", 0)
+    return start if start in (0, 1) and attribute(node, "end", None) == start + 1 else None

@@ -9,7 +9,7 @@ from onnx.external_data_helper import uses_external_data
 
 from seqport.runtime.rewriting.links import permutation
 from seqport.runtime.rewriting.native import Native
-from seqport.runtime.rewriting.view import View
+from seqport.runtime.rewriting.view import View, attribute
 
 _WHOLE = (TensorProto.INT32, TensorProto.INT64)
 # Lengths are counted apart where that takes so few nodes, of these kinds, and constants of so many bytes.
@@ -70,12 +70,12 @@ def _meaning(view: View, name: str) -> Hashable:
     node = view.producers.get(name)
     if node is None:
         return name
-    if node.op_type == "Identity" or (node.op_type == "Cast" and _attribute(node, "to", 0) in _WHOLE):
+    if node.op_type == "Identity" or (node.op_type == "Cast" and attribute(node, "to", 0) in _WHOLE):
         return _meaning(view, node.input[0])
     if node.op_type in ("Min", "Max") and len(node.input) == 2:
         return node.op_type, _meaning(view, node.input[0]), _meaning(view, node.input[1])
     if node.op_type == "Shape":
-        start, end = _attribute(node, "start", 0), _attribute(node, "end", 0)
+        start, end = attribute(node, "start", 0), attribute(node, "end", 0)
         if start >= 0 and end == start + 1:
             return "Shape", _origin(view, node.input[0], start)
     value = view.constant(name)
@@ -102,7 +102,7 @@ def _before(view: View, node: NodeProto, name: str, axis: int) -> tuple[str, int
         order = permutation(node)
         return None if order is None else (node.input[0], order[axis])
     if node.op_type == "Concat":
-        joined = _attribute(node, "axis", 0)
+        joined = attribute(node, "axis", 0)
         return (node.input[0], axis) if joined not in (axis, -1) or (joined == -1 and axis == 0) else None
     constant = view.constant(node.input[1]) if len(node.input) > 1 else None
     if constant is None:
@@ -113,7 +113,3 @@ def _before(view: View, node: NodeProto, name: str, axis: int) -> tuple[str, int
     if node.op_type == "Squeeze" and len(given) == 1 and given[0] >= 0:
         return node.input[0], axis + (axis >= given[0])
     return None
-
-
-def _attribute(node: NodeProto, name: str, default: int) -> int:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)

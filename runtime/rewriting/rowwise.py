@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onnx import NodeProto, helper
 
 from seqport.runtime.rewriting.emit import Emitter
 from seqport.runtime.rewriting.links import permutation
-from seqport.runtime.rewriting.view import View
+from seqport.runtime.rewriting.view import View, attribute
 
 # A linear layer of fewer weights takes less time at padded steps than taking them out and in again.
 _WORTH = 2048
@@ -74,7 +73,7 @@ class Step:
             return valid[self.needs[0]]
         inputs = [valid.get(name, name) for name in self.node.input]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in self.node.attribute}
-        return emit.op(self.node.op_type, *inputs, **attributes)
+        attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
 
 
 def steps_behind(view: View, sources: Mapping[str, Layout], wanted: Collection[str]) -> list[Step]:
@@ -155,28 +154,28 @@ def _linear(view: View, node: NodeProto, layout: Layout) -> Layout | None:
 
 def _along_features(view: View, node: NodeProto, layout: Layout) -> Layout | None:
     del view
-    if not layout.featured or _attribute(node, "axis", _ALONG[node.op_type]) not in _LAST:
+    if not layout.featured or attribute(node, "axis", _ALONG[node.op_type]) not in _LAST:
         return None
     picks = node.op_type.startswith("Arg")
-    return Layout(layout.batch_major, bool(_attribute(node, "keepdims", 1))) if picks else layout
+    return Layout(layout.batch_major, bool(attribute(node, "keepdims", 1))) if picks else layout
 
 
 def _reduction(view: View, node: NodeProto, layout: Layout) -> Layout | None:
-    axes = _axes(view, node) if len(node.input) > 1 else list(_attribute(node, "axes", ()))
+    axes = _axes(view, node) if len(node.input) > 1 else list(attribute(node, "axes", ()))
     if not layout.featured or axes not in ([-1], [2]):
         return None
-    return Layout(layout.batch_major, bool(_attribute(node, "keepdims", 1)))
+    return Layout(layout.batch_major, bool(attribute(node, "keepdims", 1)))
 
 
 def _looked_up(view: View, node: NodeProto, layout: Layout) -> Layout | None:
     table = view.shape(node.input[0])
-    rows = table is not None and len(table) == 2 and _attribute(node, "axis", 0) == 0
+    rows = table is not None and len(table) == 2 and attribute(node, "axis", 0) == 0
     return Layout(layout.batch_major) if rows and not layout.featured else None
 
 
 def _joined(view: View, node: NodeProto, layout: Layout) -> Layout | None:
     alike = all(view.shape(name) is None for name in node.input)
-    return layout if layout.featured and alike and _attribute(node, "axis", 0) in _LAST else None
+    return layout if layout.featured and alike and attribute(node, "axis", 0) in _LAST else None
 
 
 def _turned(view: View, node: NodeProto, layout: Layout) -> Layout | None:
@@ -197,10 +196,6 @@ def _axes(view: View, node: NodeProto) -> list[int]:
     """The axes that a node takes as its second input."""
     value = view.constant(node.input[1]) if len(node.input) > 1 else None
     return [] if value is None else value.reshape(-1).tolist()
-
-
-def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 _RULES: Mapping[str, _Rule] = {

@@ -6,9 +6,19 @@ import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, external_data_helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    external_data_helper,
+    helper,
+    numpy_helper,
+)
 
 
 class View:
@@ -94,6 +104,11 @@ def reads(node: NodeProto) -> list[str]:
             needed += [value.name for value in attribute.g.output]
             found += [name for name in needed if name not in inside]
     return found
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """The value of an attribute; the default where the node does not have it."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def replace_nodes(graph: GraphProto, gone: Sequence[NodeProto], new: Sequence[NodeProto]) -> bool:
