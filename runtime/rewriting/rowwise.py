@@ -72,8 +72,8 @@ class Step:
         if self.node.op_type == "Transpose":  # of time and batch, which are one
             return valid[self.needs[0]]
         inputs = [valid.get(name, name) for name in self.node.input]
-        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in self.node.attribute}
         attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+        return emit.op(self.node.op_type, *inputs, **attributes)
 
 
 def steps_behind(view: View, sources: Mapping[str, Layout], wanted: Collection[str]) -> list[Step]:
