@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -127,7 +128,6 @@ def test_a_product_that_someone_else_reads_stays() -> None:
 
 
 def test_a_dense_layer_on_sequences_is_one_product(tmp_path: Path) -> None:
-    keras = pytest.importorskip("keras")
     x, lengths = keras.Input((None, F)), keras.Input((), dtype="int32")
 
     def valid(both):
@@ -146,7 +146,6 @@ def test_a_dense_layer_on_sequences_is_one_product(tmp_path: Path) -> None:
 
 
 def test_a_product_that_is_an_output_survives_another_opset(tmp_path: Path) -> None:
-    keras = pytest.importorskip("keras")
     x = keras.Input((None, F))
     y = keras.layers.Dense(7)(keras.layers.LSTM(5, return_sequences=True)(x))
     export(keras.Model(x, y), tmp_path / "m.onnx", [Input("x", ("batch", "seq", F))], opset=21)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from seqport.runtime.rewriting.candidates import FormOf
+from seqport.runtime.rewriting.forms import native_form
+from seqport.runtime.rewriting.packing import pack
 
 INPUT_DIM, HIDDEN = 5, 6
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -121,6 +127,15 @@ def feed_of(form: Form, lengths: list[int], steps: int, seed: int = 0) -> Feed:
         for state in form.states:
             feed[f"{state}_0.{layer}"] = random.standard_normal((form.num_directions, rows, HIDDEN), np.float32)
     return feed
+
+
+def packed(model: ModelProto, increment: float, form: FormOf = native_form) -> ModelProto:
+    """The model with its layers packed, cut at this increment; a valid one."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    assert pack(copy, Path(), lambda _: increment, form)
+    onnx.checker.check_model(copy, full_check=True)
+    return copy
 
 
 def run(model: ModelProto, feed: Feed) -> dict[str, np.ndarray]:

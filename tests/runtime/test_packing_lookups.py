@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from seqport.runtime.rewriting.packing import pack
-
-from .recurrent_graphs import INPUT_DIM, Form, feed_of, model_of, run
+from .recurrent_graphs import INPUT_DIM, Form, feed_of, model_of, packed, run
 
 RAGGED, STEPS, WORDS = [3, 9, 1, 9, 4, 2, 7], 9, 11
 LOOKUP = [helper.make_node("Gather", ["table", "ids"], ["x"])]
@@ -51,21 +46,13 @@ def feed_with(form: Form, lengths: list[int], steps: int) -> dict[str, np.ndarra
     return {**feed, "ids": ids}
 
 
-def packed(model: ModelProto) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    assert pack(copy, Path(), lambda _: 1.0)
-    onnx.checker.check_model(copy, full_check=True)
-    return copy
-
-
 def is_laid_out(model: ModelProto) -> bool:
     """Whether vectors are looked up for the whole batch."""
     return any("table" in node.input for node in model.graph.node)
 
 
 def require_alike(model: ModelProto, form: Form) -> ModelProto:
-    other = packed(model)
+    other = packed(model, 1.0)
     for lengths, steps in ((RAGGED, STEPS), ([STEPS], STEPS), ([1, STEPS], STEPS)):
         feed = feed_with(form, lengths, steps)
         theirs = run(other, feed)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from seqport.runtime.rewriting.packing import pack
-
-from .recurrent_graphs import HIDDEN, Form, feed_of, model_of, run
+from .recurrent_graphs import HIDDEN, Form, feed_of, model_of, packed, run
 
 RAGGED, STEPS = [3, 9, 1, 9, 4, 2, 7], 9
 CLASSES = 400  # enough that leaving out its padding pays
@@ -55,16 +52,8 @@ class Graph:
         return self.add("Add", product, self.weights(f"{name}.b", columns))
 
 
-def packed(model: ModelProto, increment: float = 1.0) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    assert pack(copy, Path(), lambda _: increment)
-    onnx.checker.check_model(copy, full_check=True)
-    return copy
-
-
 def require_alike(graph: Graph, lengths: list[int] = RAGGED, steps: int = STEPS, atol: float = 0.0) -> ModelProto:
-    other, feed = packed(graph.model), feed_of(graph.form, lengths, steps)
+    other, feed = packed(graph.model, 1.0), feed_of(graph.form, lengths, steps)
     theirs = run(other, feed)
     for name, value in run(graph.model, feed).items():
         np.testing.assert_allclose(theirs[name], value, rtol=0, atol=atol, err_msg=name)
@@ -118,7 +107,7 @@ def test_what_stands_at_padded_steps_is_what_the_head_makes_of_zeros() -> None:
     graph = Graph(Form("LSTM"))
     logits = graph.linear(graph.y, HIDDEN, CLASSES)
     graph.give(logits, FLOAT, CLASSES)
-    answer = run(packed(graph.model), feed_of(graph.form, [2, 5], 5))[logits]
+    answer = run(packed(graph.model, 1.0), feed_of(graph.form, [2, 5], 5))[logits]
     (b,) = [numpy_helper.to_array(t) for t in graph.model.graph.initializer if t.name == "linear.b"]
     np.testing.assert_array_equal(answer[0, 2:], np.broadcast_to(b, (3, CLASSES)))
 
