@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from seqport.runtime.rewriting import measure
+from seqport.runtime.rewriting.native import Native
 
 
 class Machine:
@@ -36,3 +38,19 @@ def test_long_runs_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(0.0)
     assert _settled(monkeypatch, machine, [0.5, 2.0]) == pytest.approx([0.5, 2.0])
     assert machine.runs == 2 + 2 * 4  # the first of each, then two of each in each of two rounds
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_what_the_node_leaves_out_itself_is_found(monkeypatch: pytest.MonkeyPatch, skips: bool) -> None:
+    machine = Machine(0.0)
+    monkeypatch.setattr(measure, "perf_counter", lambda: machine.now)
+
+    def run(feed: dict[str, np.ndarray]) -> None:
+        lengths = feed["lengths"]
+        rows = lengths.sum() if skips else lengths.max() * len(lengths)
+        machine.run({"seconds": 1e-5 + 1e-6 * rows})
+
+    native = Native(helper.make_node("LSTM", ["x", "W", "R", "B", "lengths"], ["Y"]), {"hidden_size": 8})
+    cost, _ = measure.Measure(lambda _: run).of(native, 4)
+    assert cost.padded == pytest.approx((1e-6, 8e-6, 64e-6))
+    assert cost.ended == pytest.approx((1e-6, 1e-6, 1e-6) if skips else (1e-6, 8e-6, 64e-6))
