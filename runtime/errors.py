@@ -18,7 +18,8 @@ SeqportError
 │   └── StreamIdError        no stream has that id
 ├── ProviderError            the wanted device cannot run the model
 ├── OutputBufferError        an array that an output is to be written into does not fit
-└── PackingError             the model cannot leave its padding out, and was asked to
+├── PackingError             the model cannot leave its padding out, and was asked to
+└── KernelsError             the model cannot run on seqport's own operators, and was asked to
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class InputValueError(InputError):
 
 class PackingError(SeqportError):
     """A model that cannot run packed, and was asked to."""
+
+
+class KernelsError(SeqportError):
+    """A model that cannot run on seqport's own operators, and was asked to."""
 
 
 class OutputBufferError(SeqportError, ValueError):

@@ -32,6 +32,11 @@ class Host:
     def __post_init__(self) -> None:
         memory.check_mode(self.memory)
 
+    @property
+    def most_threads(self) -> int:
+        """As many as may compute at once."""
+        return self.threads.most
+
     def options(self, *, one_pool: bool = False) -> onnxruntime.SessionOptions:
         """ONNX Runtime's options for it; `one_pool` as in `Threads.apply`.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqport.runtime.artifact import Description
-from seqport.runtime.errors import CannotStreamError, PackingError
+from seqport.runtime.errors import CannotStreamError, KernelsError, PackingError
 from seqport.runtime.host import Host
 from seqport.runtime.providers import Opened, open_model
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
 _PACKING = ("auto", "on", "off")
+_KERNELS = ("auto", "seqport", "onnxruntime")
 
 
 class Loaded:
@@ -34,18 +35,24 @@ class Loaded:
         host: the threads and memory of every form.
         description: where the file has one.
         packing: "auto", "on" or "off"; see `Session`.
+        kernels: "auto", "seqport" or "onnxruntime"; see `Session`.
 
     Attributes:
         session: the form that runs whatever is not packed.
+        kernels_note: why ONNX Runtime's own nodes compute the recurrent layers; empty where seqport's operators do.
 
     Raises:
         PackingError: another `packing`; or "on", where nothing can be packed.
+        KernelsError: another `kernels`; or "seqport", where its operators cannot run the model.
     """
 
-    def __init__(self, path: Path, opened: Opened, host: Host, description: Description | None, packing: str) -> None:
+    def __init__(
+        self, path: Path, opened: Opened, host: Host, description: Description | None, packing: str, kernels: str
+    ) -> None:
         self.session = opened.session
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
+        self.kernels_note = self._use_own_operators(packing, kernels)
         self._choice = self._packing_choice(packing)
         self._streaming: StreamModel | str | None = None  # or why there are no streams
         self._opening = threading.Lock()
@@ -59,11 +66,41 @@ class Loaded:
         """What is to run a checked batch."""
         return self.session if self._choice is None else self._choice.session_for(feed)
 
-    def _packing_choice(self, packing: str) -> Choice | None:
-        provider = self._provider
+    def _use_own_operators(self, packing: str, kernels: str) -> str:
+        """Open the model with seqport's operators, in the file's place; or say why not."""
         if packing not in _PACKING:
             raise PackingError(f'packing is {packing!r}, expected "auto", "on" or "off"')
-        if packing == "off" or (packing == "auto" and (provider != "cpu" or not self._placement)):
+        if kernels not in _KERNELS:
+            raise KernelsError(f'kernels is {kernels!r}, expected "auto", "seqport" or "onnxruntime"')
+        if kernels == "onnxruntime" or (kernels == "auto" and packing == "off"):
+            return "ONNX Runtime's were asked for" if kernels == "onnxruntime" else 'packing="off": the file as it is'
+        note = self._own_form()
+        if note and kernels == "seqport":
+            raise KernelsError(
+                f"{self._path} cannot run on seqport's operators: {note}; kernels=\"auto\" runs it on ONNX Runtime's"
+            )
+        return note
+
+    def _own_form(self) -> str:
+        if self._provider != "cpu":
+            return f"the model runs on {self._provider}"
+        if not self._placement:
+            return "the model has no recurrent layer"
+        from seqport.runtime import own_form
+
+        made = own_form.open_own_form(self._path, self._host)
+        if isinstance(made, str):
+            return made
+        self.session = made
+        return ""
+
+    def _packing_choice(self, packing: str) -> Choice | None:
+        provider = self._provider
+        if (
+            not self.kernels_note
+            or packing == "off"
+            or (packing == "auto" and (provider != "cpu" or not self._placement))
+        ):
             return None
         if provider != "cpu":
             raise PackingError(
@@ -95,6 +132,15 @@ class Loaded:
         wanted = [self._provider, "cpu"] if mixed else self._provider
         return open_model(self._path, wanted, host=self._host, model=model).session
 
+    def _open_for_streams(self, model: bytes) -> onnxruntime.InferenceSession:
+        """The same, with seqport's operators where the file runs on them."""
+        if self.kernels_note:
+            return self._open(model)
+        from seqport.runtime import own_form
+
+        made = own_form.open_own_form(self._path, self._host, model)
+        return self._open(model) if isinstance(made, str) else made
+
     def stream_model(self, description: Description, run: Run) -> StreamModel:
         """The model opened for streams, once; it takes the file's place. A refusal is remembered too.
 
@@ -109,7 +155,7 @@ class Loaded:
             if self._streaming is None:
                 open_for_streams = _rewriting_for_streams().open_for_streams
                 try:
-                    opened: StreamModel = open_for_streams(self._path, description, run, self._open)
+                    opened: StreamModel = open_for_streams(self._path, description, run, self._open_for_streams)
                 except CannotStreamError as error:
                     self._streaming = str(error)  # the error itself would keep the rewritten model in memory
                     raise

@@ -38,6 +38,9 @@ class Session(AsyncCalls):
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
         packing: on the CPU, whether recurrent layers leave the padding out: "auto" where that is measured to be faster,
             made ready when the first such batch comes; "on" for every batch, made ready at once; "off" never.
+        kernels: on the CPU, what computes recurrent layers: "auto", seqport's own operators, which never compute a
+            padded step, where they were proven here (and packing is not "off"); "seqport", these or an error;
+            "onnxruntime", its own nodes, for which alone `packing` matters.
         threads: threads within one operator on the CPU; None is one a core. 1 starts no thread: the caller's own
             computes alone. All sessions of the process share one pool after `share_threads`.
         spin: idle threads wait for work in a loop for some milliseconds after each run, not for 0.1 ms. For machines
@@ -61,6 +64,7 @@ class Session(AsyncCalls):
             fit its graph.
         ProviderError: none of the wanted providers can run it, with cause and remedy.
         PackingError: packing="on", and nothing in the model can be packed.
+        KernelsError: kernels="seqport", and its operators cannot run the model.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Session(AsyncCalls):
         *,
         threads: int | None = None,
         packing: str = "auto",
+        kernels: str = "auto",
         spin: bool = False,
         memory: str = "keep",
         cuda_rewrite: bool | None = None,
@@ -80,7 +85,7 @@ class Session(AsyncCalls):
         self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         host = Host(Threads(threads, spin), memory)
         opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
-        self._model = Loaded(self.path, opened, host, self._description, packing)
+        self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
         self.provider = opened.provider
         self.provider_note = opened.note
         self.placement = dict(opened.placement)
@@ -100,6 +105,11 @@ class Session(AsyncCalls):
     def packing_note(self) -> str:
         """Why no batch runs packed, where one was asked to; empty else."""
         return self._model.packing_note
+
+    @property
+    def kernels_note(self) -> str:
+        """Why ONNX Runtime's own nodes compute the recurrent layers; empty where seqport's operators do."""
+        return self._model.kernels_note
 
     @property
     def description(self) -> Description:

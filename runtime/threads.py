@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,11 @@ class Threads:
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise ProviderError(f"threads is {self.count}, expected at least 1, or None for one a core")
+
+    @property
+    def most(self) -> int:
+        """As many as may compute at once; the pool that all sessions share may have fewer."""
+        return _shared or self.count or cores.allowed() or os.cpu_count() or 1
 
     def apply(self, options: onnxruntime.SessionOptions, *, one_pool: bool = False) -> None:
         """Write them into ONNX Runtime's options.

@@ -88,7 +88,7 @@ def steady(monkeypatch, request) -> None:
 
 @pytest.mark.usefixtures("steady")
 def test_auto_packs_what_has_padding_and_only_that(artifact) -> None:
-    session = Session(artifact("lstm"), "cpu")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime")
     assert spied(session, batch(30, *[30] * 41)) == "plain"
     assert session._model._choice is not None
     assert session._model._choice.packed is None  # nothing to gain yet, nothing made
@@ -107,21 +107,21 @@ def test_auto_packs_what_has_padding_and_only_that(artifact) -> None:
 def test_all_ways_answer_alike(artifact, cell: str, directions: int) -> None:
     path = artifact(cell, directions=directions)
     inputs = batch(30, 30, *[2] * 20, 17, 9)
-    expected = Session(path, "cpu", packing="off").run(inputs)
+    expected = Session(path, "cpu", kernels="onnxruntime", packing="off").run(inputs)
     for packing in ("on", "auto"):
-        session = Session(path, "cpu", packing=packing)
+        session = Session(path, "cpu", kernels="onnxruntime", packing=packing)
         assert spied(session, inputs) == "packed"
         for name, value in session.run(inputs).items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=2e-6)
 
 
 def test_on_is_ready_at_once_and_packs_everything(artifact) -> None:
-    session = Session(artifact("lstm"), "cpu", packing="on")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="on")
     assert spied(session, batch(3, 3)) == "packed"
 
 
 def test_off_never_packs(artifact) -> None:
-    session = Session(artifact("lstm"), "cpu", packing="off")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="off")
     assert session._model._choice is None
     session.run(batch(300, 300, *[2] * 400))
 
@@ -129,7 +129,7 @@ def test_off_never_packs(artifact) -> None:
 @pytest.mark.usefixtures("steady")
 def test_many_weights_are_held_once(artifact, monkeypatch) -> None:
     monkeypatch.setattr(packing_choice, "HELD_TWICE", 0)
-    session = Session(artifact("lstm"), "cpu")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime")
     before = session._model.session
     inputs = batch(300, 300, *[2] * 400)
     expected = before.run(None, inputs)
@@ -147,7 +147,7 @@ def test_a_plain_onnx_file_is_packed_too(tmp_path: Path) -> None:
     form = Form("LSTM", 2, "bidirectional")
     model = model_of(form)
     onnx.save(model, tmp_path / "m.onnx")
-    session = Session(tmp_path / "m.onnx", "cpu")
+    session = Session(tmp_path / "m.onnx", "cpu", kernels="onnxruntime")
     feed = feed_of(form, [300] + [2] * 400, 300)
     for name, value in session.run(feed).items():
         np.testing.assert_array_equal(value, run(model, feed)[name])
@@ -160,7 +160,7 @@ def test_external_weights_are_found(tmp_path: Path) -> None:
     feed = feed_of(form, *RAGGED)
     expected = run(model, feed)
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=100)
-    for name, value in Session(tmp_path / "m.onnx", "cpu", packing="on").run(feed).items():
+    for name, value in Session(tmp_path / "m.onnx", "cpu", kernels="onnxruntime", packing="on").run(feed).items():
         np.testing.assert_array_equal(value, expected[name])
 
 
@@ -170,25 +170,25 @@ def test_what_cannot_be_packed_is_said(tmp_path: Path, artifact) -> None:
     next(node for node in model.graph.node if node.op_type == "LSTM").input[4] = ""
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(PackingError, match=r"m\.onnx cannot be packed: no recurrent layer of it takes lengths"):
-        Session(tmp_path / "m.onnx", "cpu", packing="on")
-    session = Session(tmp_path / "m.onnx", "cpu")
+        Session(tmp_path / "m.onnx", "cpu", kernels="onnxruntime", packing="on")
+    session = Session(tmp_path / "m.onnx", "cpu", kernels="onnxruntime")
     session.run(feed_of(form, *RAGGED))
     assert "no recurrent layer of it takes lengths" in session.packing_note
     with pytest.raises(PackingError, match='packing is \'yes\', expected "auto", "on" or "off"'):
-        Session(artifact("lstm"), "cpu", packing="yes")
+        Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="yes")
 
 
 @pytest.mark.usefixtures("steady")
 def test_computed_lengths_are_counted_first(tmp_path: Path) -> None:
     path, feeds = masked_model(tmp_path)
-    session = Session(path, "cpu")
+    session = Session(path, "cpu", kernels="onnxruntime")
     assert spied(session, feeds(rows=2, steps=3)) == "plain"
     assert spied(session, feeds(rows=1, steps=400)) == "plain"
     full = feeds(rows=80, steps=100)
     assert spied(session, full) == "plain"
     ragged = {**full, "mask": np.arange(100) < np.where(np.arange(80) < 2, 100, 5)[:, None]}
     assert spied(session, ragged) == "packed"
-    plain = Session(path, "cpu", packing="off").run(ragged)
+    plain = Session(path, "cpu", kernels="onnxruntime", packing="off").run(ragged)
     for name, value in session.run(ragged).items():
         np.testing.assert_array_equal(value, plain[name])
 
@@ -197,14 +197,14 @@ def test_computed_lengths_are_counted_first(tmp_path: Path) -> None:
 def test_lengths_that_are_much_work_are_packed_where_that_costs_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(lengths_module, "_FEW", 0)
     path, feeds = masked_model(tmp_path)
-    session = Session(path, "cpu")
+    session = Session(path, "cpu", kernels="onnxruntime")
     assert spied(session, feeds(rows=2, steps=3)) == "plain"
     assert spied(session, feeds(rows=1, steps=400)) == "plain"
     assert spied(session, feeds(rows=80, steps=100)) == "packed"
 
 
 def test_rewritten_weights_are_not_kept_as_bytes(artifact) -> None:
-    session = Session(artifact("lstm"), "cpu", packing="on")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="on")
     choice = session._model._choice
     assert choice is not None and choice.packed is not None
     assert choice.packed._model_bytes is None
@@ -214,7 +214,7 @@ def test_rewritten_weights_are_not_kept_as_bytes(artifact) -> None:
 @pytest.mark.parametrize("packed_first", [True, False])
 def test_streams_and_many_weights_are_held_once(artifact, monkeypatch, packed_first: bool) -> None:
     monkeypatch.setattr(packing_choice, "HELD_TWICE", 0)
-    session = Session(artifact("lstm"), "cpu")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime")
     inputs = batch(300, 300, *[2] * 400)
     if packed_first:
         session.run(inputs)
@@ -227,7 +227,7 @@ def test_streams_and_many_weights_are_held_once(artifact, monkeypatch, packed_fi
 
 
 def test_a_session_that_nobody_holds_is_freed(artifact) -> None:
-    session = Session(artifact("lstm"), "cpu", packing="on")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="on")
     model = weakref.ref(session._model)
     del session
     gc.collect()
@@ -235,7 +235,7 @@ def test_a_session_that_nobody_holds_is_freed(artifact) -> None:
 
 
 def test_an_empty_vector_is_no_batch_to_pack(artifact) -> None:
-    choice = Session(artifact("lstm"), "cpu", packing="off")._model
+    choice = Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="off")._model
     plain = Choice(choice.session, lambda: "never", None)
     assert plain.session_for({"lengths": np.zeros(0, np.int64)}) is choice.session
     assert plain.note == ""
@@ -249,11 +249,11 @@ def test_a_form_that_cannot_be_made_leaves_the_file(artifact, monkeypatch) -> No
 
     monkeypatch.setattr(packed_form, "packed_form", fails)
     inputs = batch(300, 300, *[2] * 400)
-    session = Session(artifact("lstm"), "cpu")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime")
     assert set(session.run(inputs)) == {"output", "h_T", "c_T"}
     assert session.packing_note == "RuntimeError: no room"
     with pytest.raises(PackingError, match="cannot be packed: RuntimeError: no room"):
-        Session(artifact("lstm"), "cpu", packing="on")
+        Session(artifact("lstm"), "cpu", kernels="onnxruntime", packing="on")
 
 
 def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> None:
@@ -262,7 +262,7 @@ def test_many_threads_prepare_once_and_answer_alike(artifact, monkeypatch) -> No
     made = []
     real = packed_form.packed_form
     monkeypatch.setattr(packed_form, "packed_form", lambda *args: made.append(1) or real(*args))
-    session = Session(artifact("lstm"), "cpu")
+    session = Session(artifact("lstm"), "cpu", kernels="onnxruntime")
     inputs = batch(300, 300, *[2] * 400)
     expected = session._model.session.run(None, inputs)[0]
     answers: list[np.ndarray] = []

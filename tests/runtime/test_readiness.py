@@ -16,7 +16,9 @@ from seqport.runtime.artifact import METADATA_KEY
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("form", [{}, {"vocab_size": 2, "states": True}, {"metadata": ""}, {"seq": 4, "directions": 2}])
 def test_a_fit_session(artifact, cell, form) -> None:
-    assert Session(artifact(cell, **form), "cpu").check_ready() == 0.0
+    assert Session(artifact(cell, **form), "cpu", kernels="onnxruntime").check_ready() == 0.0
+    worst = Session(artifact(cell, **form), "cpu").check_ready()
+    assert worst < 2e-6 if cell == "rnn" else worst == 0.0
 
 
 def test_inputs_fit_limits_and_vary(artifact) -> None:

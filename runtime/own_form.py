@@ -1,0 +1,49 @@
+"""Opens a model with seqport's own operators in the place of its recurrent nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqport.runtime import kernels
+from seqport.runtime.host import Host
+from seqport.runtime.opening import CPU_PROVIDER, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxruntime.InferenceSession | str:
+    """A model with seqport's operators, opened on the CPU; or why it runs on ONNX Runtime's.
+
+    Args:
+        path: the ONNX file.
+        host: its threads and memory.
+        model: bytes that stand in the file's place, made from it.
+    """
+    library = kernels.library()
+    if library is None:
+        return kernels.NOT_BUILT
+    try:
+        import onnx
+
+        from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
+        from seqport.runtime.rewriting.proof import proven
+    except ImportError as error:
+        return f"rewriting a model needs the package onnx ({error}): pip install onnx"
+
+    why_not = proven()
+    cells = [cell for cell, reason in why_not.items() if not reason]
+    rewritten = onnx.load(path, load_external_data=False) if model is None else onnx.load_from_string(model)
+    if not use_own_operators(rewritten, path.parent, Machine(host.most_threads, cells)):
+        reasons = "; ".join(sorted({reason for reason in why_not.values() if reason}))
+        return reasons or (
+            "no recurrent layer of it has constant float32 weights and the usual activations, or one that takes "
+            "lengths has a clip, peepholes or others"
+        )
+    try:
+        data = rewritten.SerializeToString()
+    except ValueError as error:  # protobuf ends at 2 GiB
+        return f"the rewritten model cannot be handed to ONNX Runtime: {error}"
+    del rewritten
+    return open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library)

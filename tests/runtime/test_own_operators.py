@@ -1,0 +1,335 @@
+"""Seqport's operators answer as ONNX Runtime's own nodes, to the last bit, whatever the sizes and whoever shares them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from seqport.runtime import kernels
+from seqport.runtime.host import Host
+from seqport.runtime.opening import CPU_PROVIDER, open_session
+from seqport.runtime.rewriting.own_operators import CELLS, Machine, use_own_operators
+from seqport.runtime.threads import Threads
+
+from .recurrent_graphs import GATES, Feed, run
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason=kernels.NOT_BUILT)
+
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+RAGGED = [3, 9, 1, 9, 4, 2, 7]
+# Its RNN node sums in an order of its own, another one in each batch.
+CLOSE = 5e-6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recurrent node; `given` names those of its optional inputs that it has."""
+
+    cell: str = "LSTM"  # of CELLS
+    direction: str = "forward"
+    input_dim: int = 3
+    hidden: int = 20
+    given: tuple[str, ...] = ("lengths", "h_0", "c_0")
+
+    @property
+    def op_type(self) -> str:
+        return self.cell.split()[0]
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ("h_0", "c_0") if self.cell == "LSTM" else ("h_0",)
+
+    def model(self) -> ModelProto:
+        """Outputs: Y, Y_h, and the LSTM's Y_c."""
+        random = np.random.default_rng(self.hidden)
+        D, rows = self.num_directions, GATES[self.op_type] * self.hidden
+        shapes = {"W": (D, rows, self.input_dim), "R": (D, rows, self.hidden), "B": (D, 2 * rows)}
+        weights = [
+            numpy_helper.from_array(random.standard_normal(shape, np.float32) / np.float32(self.hidden**0.5), name)
+            for name, shape in shapes.items()
+        ]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)]
+        optional = ("lengths", *self.states)
+        for name in (name for name in optional if name in self.given):
+            kind = TensorProto.INT32 if name == "lengths" else TensorProto.FLOAT
+            inputs.append(helper.make_tensor_value_info(name, kind, None))
+        outputs = ["Y", "Y_h", "Y_c"][: 1 + len(self.states)]
+        fed = ["x", *shapes, *(name if name in self.given else "" for name in optional)]
+        node = helper.make_node(
+            self.op_type, fed, outputs, self.cell, hidden_size=self.hidden, direction=self.direction
+        )
+        if self.op_type == "RNN":
+            names = [self.cell.split()[1].capitalize()] * D
+            node.attribute.append(helper.make_attribute("activations", names))
+        if self.op_type == "GRU":
+            node.attribute.append(helper.make_attribute("linear_before_reset", int(self.cell == "GRU reset after")))
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph([node], "layer", inputs, values, weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    def feed(self, lengths: Sequence[int], steps: int, seed: int = 0) -> Feed:
+        """A padded batch with NaN behind each row's end: whatever is read there shows."""
+        random = np.random.default_rng(seed)
+        x = random.standard_normal((steps, len(lengths), self.input_dim), np.float32)
+        if "lengths" in self.given:
+            x[np.arange(steps)[:, None] >= np.array(lengths)] = np.nan
+        feed: Feed = {"x": x, "lengths": np.array(lengths, np.int32)}
+        feed |= {s: random.standard_normal((self.num_directions, len(lengths), self.hidden), np.float32)
+                 for s in self.states}  # fmt: skip
+        return {name: value for name, value in feed.items() if name == "x" or name in self.given}
+
+
+@functools.cache
+def widths() -> tuple[int, ...]:
+    """Of vectors, in floats: those that this processor has."""
+    found = []
+    for width in (8, 16):
+        try:
+            opened(Layer().model(), vectors=width)
+            found.append(width)
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
+            assert "this processor or this version of seqport does not know such a layer" in str(error)
+    return tuple(found)
+
+
+def own(model: ModelProto, threads: int = 1, vectors: int = 0) -> ModelProto:
+    """A copy of a model on seqport's operators."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    assert use_own_operators(copy, Path(), Machine(threads, vectors=vectors))
+    return copy
+
+
+def opened(model: ModelProto, threads: int = 1, vectors: int = 0) -> onnxruntime.InferenceSession:
+    """A model on seqport's operators, opened."""
+    data = own(model, threads, vectors).SerializeToString()
+    return open_session(data, Host(Threads(threads)), CPU_PROVIDER, operators=kernels.library())
+
+
+def answers(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, np.ndarray]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, map(np.asarray, session.run(names, feed)), strict=True))
+
+
+def require_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], atol: float = 0.0) -> None:
+    """The same bits; only where a tolerance is given, numbers as close as that, absolutely or for their size."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        if atol:
+            np.testing.assert_allclose(found[name], value, rtol=atol, atol=atol, err_msg=name)
+        else:
+            bits = np.int32 if value.dtype == np.float32 else value.dtype
+            np.testing.assert_array_equal(found[name].view(bits), value.view(bits), err_msg=name)
+
+
+def without(answer: dict[str, np.ndarray], rows: list[int]) -> dict[str, np.ndarray]:
+    """A layer's answer with these rows left out."""
+    return {name: np.ascontiguousarray(np.delete(value, rows, axis=-2)) for name, value in answer.items()}
+
+
+def require_onnxruntime(layer: Layer, sessions: Sequence[onnxruntime.InferenceSession], *batches: Feed) -> None:
+    """Each session answers as ONNX Runtime does, but for rows of no steps: these are 0, and keep their states."""
+    model = layer.model()
+    for feed in batches:
+        lengths = feed.get("lengths", np.ones(feed["x"].shape[1], np.int32))
+        empty = np.flatnonzero(lengths == 0).tolist()
+        expected = run(model, feed)
+        for session in sessions:
+            found = answers(session, feed)
+            require_same(without(found, empty), without(expected, empty), CLOSE if layer.op_type == "RNN" else 0.0)
+            assert not found["Y"][:, :, empty].any()
+            for output, state in zip(("Y_h", "Y_c"), layer.states, strict=False):
+                kept = feed[state][:, empty] if state in feed else np.zeros_like(found[output][:, empty])
+                np.testing.assert_array_equal(found[output][:, empty], kept, err_msg=output)
+
+
+BATCHES = {1: ([4], 4), 2: ([5, 2], 7), 3: ([6, 0, 3], 6), 7: (RAGGED, 9), 33: ([1 + i * i % 8 for i in range(33)], 8)}
+SIZES = [(1, 1), (3, 5), (300, 16), (3, 20), (1, 64), (3, 100), (300, 300)]
+
+
+@pytest.mark.parametrize(("input_dim", "hidden"), SIZES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_answers_to_the_last_bit(cell: str, direction: str, input_dim: int, hidden: int) -> None:
+    layer = Layer(cell, direction, input_dim, hidden)
+    sessions = [opened(layer.model(), threads, width) for width, threads in zip(widths(), (3, 2), strict=False)]
+    require_onnxruntime(layer, sessions, *(layer.feed(*batch) for batch in BATCHES.values()))
+
+
+@pytest.mark.parametrize("given", [(), ("lengths",), ("h_0",), ("c_0",), ("lengths", "c_0"), ("h_0", "c_0")], ids=str)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_lengths_and_states_may_be_left_out(cell: str, direction: str, given: tuple[str, ...]) -> None:
+    layer = Layer(cell, direction, given=given)
+    batches = [layer.feed(lengths, steps) for lengths, steps in (*BATCHES.values(), ([4] * 7, 4), ([1], 1), ([1] * 3, 1))]
+    require_onnxruntime(layer, [opened(layer.model())], *batches)
+
+
+# What `plan_of` (runs.c) makes of two threads and of three, for every cell.
+WAYS = {
+    "one thread alone": (20, [4, 2, 3], 4),
+    "rows split among threads": (128, [30] * 12 + [7] * 21, 30),
+    "all threads share each step": (300, [100], 100),
+    "they share the steps of more rows than a tile has": (300, [40] * 2 + [1] * 6, 40),
+}
+
+
+@pytest.mark.parametrize(("hidden", "lengths", "steps"), WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_work_is_shared_without_a_trace(cell: str, direction: str, hidden: int, lengths: list[int], steps: int) -> None:
+    layer = Layer(cell, direction, 5, hidden)
+    feed = layer.feed(lengths, steps)
+    alone = opened(layer.model())
+    require_onnxruntime(layer, [alone], feed)
+    expected = answers(alone, feed)
+    for threads in (2, 3):
+        for width in widths():
+            require_same(answers(opened(layer.model(), threads, width), feed), expected)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_row_does_not_depend_on_its_batch(cell: str) -> None:
+    layer = Layer(cell, "bidirectional", 5, 40)
+    lengths = [1 + i * 7 % 30 for i in range(33)]
+    feed = layer.feed(lengths, 30)
+    together = answers(opened(layer.model(), 3, widths()[-1]), feed)
+    alone = opened(layer.model(), 1, widths()[0])
+    for row in range(33):
+        steps = lengths[row]
+        single = {name: value[..., row : row + 1, :] for name, value in feed.items() if name != "lengths"}
+        found = answers(alone, {**single, "x": single["x"][:steps], "lengths": feed["lengths"][row : row + 1]})
+        expected = {name: value[..., row : row + 1, :] for name, value in together.items()}
+        expected["Y"] = expected["Y"][:steps]
+        require_same(found, {name: np.ascontiguousarray(value) for name, value in expected.items()})
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_batches_of_any_shape(cell: str) -> None:
+    layer = Layer(cell, "bidirectional", 7, 36)
+    sessions = [opened(layer.model(), threads, width) for threads in (1, 3) for width in widths()]
+    random = np.random.default_rng(5)
+    for seed in range(12):
+        rows, steps = int(random.integers(1, 90)), int(random.integers(1, 25))
+        lengths = np.sort(random.integers(0, steps + 1, rows)) if seed % 3 == 0 else random.integers(1, steps + 1, rows)
+        lengths[random.integers(rows)] = steps
+        require_onnxruntime(layer, sessions, layer.feed(lengths.tolist(), steps, seed))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("given", [("lengths", "h_0", "c_0"), ()], ids=str)
+def test_a_batch_may_have_no_steps_or_no_rows(cell: str, direction: str, given: tuple[str, ...]) -> None:
+    layer = Layer(cell, direction, given=given)
+    D, H = layer.num_directions, layer.hidden
+    for threads in (1, 2):
+        session = opened(layer.model(), threads)
+        feed = layer.feed([0] * 4, 0)
+        found = answers(session, feed)
+        assert found["Y"].shape == (0, D, 4, H)
+        for output, state in zip(("Y_h", "Y_c"), layer.states, strict=False):
+            np.testing.assert_array_equal(found[output], feed.get(state, np.zeros((D, 4, H), np.float32)))
+        found = answers(session, layer.feed([], 3))
+        assert found.pop("Y").shape == (3, D, 0, H)
+        assert {value.shape for value in found.values()} == {(D, 0, H)}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_of_no_steps_keep_their_states(cell: str) -> None:
+    layer = Layer(cell, "bidirectional")
+    for threads in (1, 2):
+        require_onnxruntime(layer, [opened(layer.model(), threads)], layer.feed([0, 3, 0, 0, 5, 0], 6))
+        found, feed = answers(opened(layer.model(), threads), layer.feed([0, 0], 4)), layer.feed([0, 0], 4)
+        assert not found["Y"].any()
+        np.testing.assert_array_equal(found["Y_h"], feed["h_0"])
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 30.0, 1e30, np.inf, np.nan], ids=str)
+@pytest.mark.parametrize("cell", ["GRU reset after", "GRU reset before", "LSTM"])
+def test_numbers_out_of_range_answer_to_the_last_bit(cell: str, scale: float) -> None:
+    layer = Layer(cell, "bidirectional", given=("h_0", "c_0"))
+    feed = layer.feed([6] * 3, 6)
+    feed["x"][2, 1] *= np.float32(scale)
+    feed["h_0"][0, 2] *= np.float32(scale)
+    expected = run(layer.model(), feed)
+    for width in widths():
+        for name, value in answers(opened(layer.model(), vectors=width), feed).items():
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)  # NaN equals NaN, of any bits
+
+
+WRONG = {
+    "a length above the steps": ({"lengths": [3, 7]}, "sequence_lens is 7 for row 1, expected 0 to 6"),
+    "a negative length": ({"lengths": [-1, 6]}, "sequence_lens is -1 for row 0, expected 0 to 6"),
+    "the least length": ({"lengths": [2, -(2**31)]}, "sequence_lens is -2147483648 for row 1, expected 0 to 6"),
+    "too few lengths": ({"lengths": [3]}, "sequence_lens is expected to have one number for each of 2 rows"),
+    "too many lengths": ({"lengths": [3, 3, 3]}, "sequence_lens is expected to have one number for each of 2 rows"),
+    "no lengths": ({"lengths": []}, "sequence_lens is expected to have one number for each of 2 rows"),
+    "lengths in a matrix": ({"lengths": [[3, 3]]}, "sequence_lens is expected to have one number for each of 2 rows"),
+    "more features": ({"x": np.zeros((6, 2, 4))}, "a recurrent layer takes 3 features, but got 4"),
+    "fewer features": ({"x": np.zeros((6, 2, 2))}, "a recurrent layer takes 3 features, but got 2"),
+    "an axis too few": ({"x": np.zeros((6, 3))}, "a recurrent layer takes"),
+    "an axis too many": ({"x": np.zeros((1, 6, 2, 3))}, "a recurrent layer takes"),
+    "a state of more rows": ({"h_0": np.zeros((1, 3, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
+    "a state of more units": ({"c_0": np.zeros((1, 2, 21))}, r"the initial state is expected to be \[1, 2, 20\]"),
+    "a state of two directions": ({"h_0": np.zeros((2, 2, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
+    "a state without its directions": ({"h_0": np.zeros((2, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_is_refused(wrong: dict, message: str) -> None:
+    layer = Layer()
+    session, right = opened(layer.model(), 2), layer.feed([6, 2], 6)
+    bad = {name: np.array(value, right[name].dtype) for name, value in wrong.items()}
+    for _ in range(3):
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=message):
+            session.run(None, {**right, **bad})
+        require_onnxruntime(layer, [session], right)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_callers_share_a_session(cell: str) -> None:
+    layer = Layer(cell, "bidirectional", 5, 150)
+    session = opened(layer.model(), 2)
+    random = np.random.default_rng(1)
+    batches = [layer.feed(random.integers(0, 9, rows).tolist(), 8, rows) for rows in (1, 2, 7, 33, 60)] * 3
+    batches += [layer.feed([60], 60, seed) for seed in range(3)]  # steps are shared too
+    expected = [answers(session, feed) for feed in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            for found, theirs in zip(pool.map(functools.partial(answers, session), batches), expected, strict=True):
+                require_same(found, theirs)
+
+
+def test_outputs_that_nobody_reads_are_not_made() -> None:
+    layer = Layer("LSTM", "bidirectional")
+    feed = layer.feed(RAGGED, 9)
+    expected = run(layer.model(), feed)
+    for kept in (["Y"], ["Y_h"], ["Y_c"], ["Y_c", "Y"], ["Y_h", "Y_c"]):
+        model = layer.model()
+        values = [value for name in kept for value in model.graph.output if value.name == name]
+        del model.graph.output[:]
+        model.graph.output.extend(values)
+        (node,) = own(model).graph.node
+        assert sorted(filter(None, node.output)) == sorted(kept)
+        for threads in (1, 2):
+            require_same(answers(opened(model, threads), feed), {name: expected[name] for name in kept})
+
+
+def test_a_layer_of_another_machine_is_refused() -> None:
+    model = own(replace(Layer(), cell="GRU reset after").model(), vectors=8)
+    next(a for a in model.graph.node[0].attribute if a.name == "cell").i = len(CELLS)
+    with pytest.raises(Exception, match="this processor or this version of seqport does not know such a layer"):
+        open_session(model.SerializeToString(), Host(Threads(1)), CPU_PROVIDER, operators=kernels.library())
