@@ -14,6 +14,8 @@ from seqport.runtime.errors import InputError
 from seqport.runtime.options import BATCH_SIZE, GENERATED_AT_ONCE, READ_AHEAD, Answer, Bounds, Options, Progress
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from seqport.runtime.generate import Encoder
     from seqport.runtime.generation import Ending, Generation, Step, Until
     from seqport.runtime.ragged import RaggedBatches
@@ -36,6 +38,10 @@ class Calls(ABC):
     @abstractmethod
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run one padded batch."""
+
+    def _taking_lists(self) -> onnxruntime.InferenceSession | None:
+        """ONNX Runtime's session, where its recurrent layers take lists (see `listed`)."""
+        return None
 
     @overload
     def predict(
@@ -208,5 +214,5 @@ class Calls(ABC):
 
         with _making:  # what one thread's runs have taught is for all
             if self._ragged is None:
-                self._ragged = RaggedBatches(self.description)
+                self._ragged = RaggedBatches(self.description, taking_lists=self._taking_lists)
             return self._ragged

@@ -41,7 +41,7 @@ def cuts(steps: np.ndarray, most: np.ndarray, cost: RunCost) -> list[slice]:
     steps.cumsum(out=sums[1:])
     affordable = min(max(int(_SHARE * _about(steps, sums, most, cost) / _SECONDS_A_PLACE), _FEWEST), _MOST)
     if total > affordable and affordable * int(most[-1]) < total * _PIECES:
-        return _even(total, most)
+        return even_cuts(most)
     places = np.arange(total + 1) if total <= affordable else _places(steps, affordable)
     return _cheapest(places, steps, sums, most, cost)
 
@@ -90,10 +90,13 @@ def _places(steps: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([[0], np.flatnonzero(place[1:] != place[:-1]) + 1, [total]])
 
 
-def _even(total: int, most: np.ndarray) -> list[slice]:
-    """Batches as large as they may be: where there are so many rows, neighbours are alike anyway."""
+def even_cuts(most: np.ndarray) -> list[slice]:
+    """Batches as large as they may be, the longest rows first.
+
+    Where there are very many rows, neighbours are alike anyway; where padding costs nothing, they need not be.
+    """
     parts: list[slice] = []
-    stop = total
+    stop = len(most)
     while stop:
         start = max(0, stop - int(most[stop - 1]))
         parts.append(slice(start, stop))

@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqport.runtime.artifact import Description
 from seqport.runtime.cost import RunCost
 from seqport.runtime.errors import InputError
-from seqport.runtime.grouping import cuts, samples
+from seqport.runtime.grouping import cuts, even_cuts, samples
+from seqport.runtime.listed import Lists
 from seqport.runtime.options import Answer, Options, Run
 from seqport.runtime.packing import Footprint, Slot, axis_name, batch_axis_of
 from seqport.runtime.rows import RowReader, Rows, of_item
 from seqport.runtime.windows import ReadAhead, Window
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 # From so many rows on, some runs for the sake of learning what runs cost are worth what they take.
 _WORTH_SAMPLES = 64
@@ -33,12 +37,18 @@ class RaggedBatches:
     Args:
         description: of the model.
         clock: seconds, for the cost of runs.
+        taking_lists: ONNX Runtime's session where its recurrent layers take lists (see `listed`); else None.
 
     Raises:
         ArtifactError: a tensor has no batch axis, so rows cannot be put together.
     """
 
-    def __init__(self, description: Description, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self,
+        description: Description,
+        clock: Callable[[], float] = perf_counter,
+        taking_lists: Callable[[], onnxruntime.InferenceSession | None] = lambda: None,
+    ) -> None:
         sequences = description.sequences
         batch_axis = batch_axis_of(description)
         axis_of = {sequence.lengths: axis_name(sequence) for sequence in sequences if sequence.lengths}
@@ -55,9 +65,11 @@ class RaggedBatches:
         self._length_axes = [axes.index(axis_of[info.name]) for info in self._lengths]
         self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
         self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
+        self._lists = Lists.of(description, self._inputs, self._outputs)
         self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
         self._ahead = ReadAhead(self._reader, self._footprint)
         self._clock = clock
+        self._taking_lists = taking_lists
         self.cost = RunCost()
 
     def predict(self, run: Run, items: Iterable[Any], options: Options) -> list[Answer | InputError]:
@@ -97,9 +109,10 @@ class RaggedBatches:
         done = window.start + wrong
         if wrong and options.progress:
             options.progress(done, total)
-        for batch in self._batches(window.rows, options):
+        lists = self._taken_lists()
+        for batch in self._batches(window.rows, options, even=lists is not None):
             places = [window.rows.indices[row] - window.start for row in batch]
-            for place, answer in zip(places, self._answers(run, window.rows, batch), strict=True):
+            for place, answer in zip(places, self._answers(run, window.rows, batch, lists), strict=True):
                 if isinstance(answer, InputError) and options.on_error == "raise" and not options.in_order:
                     raise answer
                 window.answers[place] = answer
@@ -107,53 +120,74 @@ class RaggedBatches:
             if options.progress:
                 options.progress(done, total)
 
-    def _answers(self, run: Run, rows: Rows, batch: list[int]) -> list[Any]:
+    def _answers(self, run: Run, rows: Rows, batch: list[int], lists: Lists | None = None) -> list[Any]:
         """What a batch answers; where the model refuses it, what each of its rows does alone."""
         try:
-            return self._run(run, rows, batch)
+            return self._run(run, rows, batch, lists)
         except InputError as error:
             if len(batch) == 1:
                 return [of_item(rows.indices[batch[0]], error)]
         return [answer for row in batch for answer in self._answers(run, rows, [row])]
 
-    def _run(self, run: Run, rows: Rows, batch: list[int]) -> list[Answer]:
+    def _run(self, run: Run, rows: Rows, batch: list[int], lists: Lists | None) -> list[Answer]:
         started = self._clock()
         lengths = [[column[row] for row in batch] for column in rows.lengths]
         longest = [max(steps) for steps in lengths]
-        feed = {
-            name: slot.pack([column[row] for row in batch], longest[axis] if axis is not None else 0)
-            for (name, slot), column, axis in zip(self._inputs.items(), rows.columns, self._input_axes, strict=True)
-        }
-        for info, axis in zip(self._lengths, self._length_axes, strict=True):
-            # [batch], or [batch, 1] where the model takes it so
-            feed[info.name] = np.array(lengths[axis], info.dtype).reshape(-1, *[1] * (len(info.axes) - 1))
-        outputs = run(feed)
-        answers: list[Answer] = [{} for _ in batch]
-        for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True):
-            values = slot.cut(outputs[name], lengths[axis] if axis is not None else ())
-            for answer, value in zip(answers, values, strict=True):
-                answer[name] = value
+        columns = [[column[row] for row in batch] for column in rows.columns]
+        if lists and len(batch) > 1:
+            answers = lists.answers(run, columns, lengths[0])
+        else:
+            answers = self._run_padded(run, columns, lengths, longest)
         # A model without sequences takes one step a row.
         steps, valid = (sum(longest), sum(map(sum, lengths))) if lengths else (1, len(batch))
         self.cost.observe(len(batch), steps, valid, self._clock() - started)
         return answers
 
-    def _batches(self, rows: Rows, options: Options) -> Iterator[list[int]]:
-        """The rows of each batch: alike in what cannot be padded, cut where that is cheapest."""
+    def _taken_lists(self) -> Lists | None:
+        """How rows make lists, where the model takes them."""
+        session, lists = self._taking_lists(), self._lists
+        return lists if lists and session is not None and lists.taken_by(session) else None
+
+    def _run_padded(
+        self, run: Run, columns: list[list[np.ndarray]], lengths: list[list[int]], longest: list[int]
+    ) -> list[Answer]:
+        feed = {
+            name: slot.pack(column, longest[axis] if axis is not None else 0)
+            for (name, slot), column, axis in zip(self._inputs.items(), columns, self._input_axes, strict=True)
+        }
+        for info, axis in zip(self._lengths, self._length_axes, strict=True):
+            # [batch], or [batch, 1] where the model takes it so
+            feed[info.name] = np.array(lengths[axis], info.dtype).reshape(-1, *[1] * (len(info.axes) - 1))
+        outputs = run(feed)
+        answers: list[Answer] = [{} for _ in columns[0]]
+        for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True):
+            values = slot.cut(outputs[name], lengths[axis] if axis is not None else ())
+            for answer, value in zip(answers, values, strict=True):
+                answer[name] = value
+        return answers
+
+    def _batches(self, rows: Rows, options: Options, *, even: bool) -> Iterator[list[int]]:
+        """The rows of each batch: alike in what cannot be padded, cut where that is cheapest, or as large as may be."""
         if not rows.alike:
             if rows.indices:
-                yield from self._cut(rows, np.arange(len(rows.indices)), {}, options)
+                yield from self._cut(rows, np.arange(len(rows.indices)), {}, options, even=even)
             return
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for row, sizes in enumerate(rows.alike):
             groups[sizes].append(row)
         for sizes, group in groups.items():
-            yield from self._cut(rows, np.array(group), dict(zip(self._reader.unpadded, sizes, strict=True)), options)
+            shared = dict(zip(self._reader.unpadded, sizes, strict=True))
+            yield from self._cut(rows, np.array(group), shared, options, even=even)
 
-    def _cut(self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options) -> Iterator[list[int]]:
+    def _cut(
+        self, rows: Rows, group: np.ndarray, sizes: dict[str, Any], options: Options, *, even: bool
+    ) -> Iterator[list[int]]:
         """The batches of rows that may share one. Learns the cost first, where that is worth it."""
         order, steps, most = self._ordered(rows, group, sizes, options)
         group = group[order]
+        if even:
+            yield from (group[part].tolist() for part in even_cuts(most))
+            return
         if not self.cost.known and len(group) >= _WORTH_SAMPLES and steps[0] < steps[-1]:
             left = np.ones(len(group), bool)
             for some in samples(steps, int(most[-1])):

@@ -14,6 +14,7 @@ from seqport.runtime.binding import Binding, Outputs, run_into
 from seqport.runtime.errors import ArtifactError, InputError, refused_value
 from seqport.runtime.external import require_data_files
 from seqport.runtime.host import Host
+from seqport.runtime.listed import Listed
 from seqport.runtime.loaded import Loaded
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.plain import plain_rules, plain_signature
@@ -138,8 +139,11 @@ class Session(AsyncCalls):
                 refused a value that no signature rules out, such as an id beyond its table (InputValueError).
             OutputBufferError: an array of `out` does not fit its output.
         """
-        feed = self._check(inputs)
-        session = self._model.session_for(feed)
+        if type(inputs) is Listed:
+            feed, session = inputs, self._model.session
+        else:
+            feed = self._check(inputs)
+            session = self._model.session_for(feed)
         if out:
             return run_into(session, feed, self._outputs, out)
         try:
@@ -147,6 +151,9 @@ class Session(AsyncCalls):
         except Exception as error:
             raise refused_value(error) from error
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
+
+    def _taking_lists(self) -> onnxruntime.InferenceSession | None:
+        return None if self.kernels_note else self._model.session
 
     def bind(self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None) -> Binding:
         """Prepare repeated runs of one shape, on buffers that stay in place.

@@ -28,7 +28,8 @@ the median of its rounds, ± half the distance between the quartiles; a ratio is
 _CPU_METHOD = """\
 - **PyTorch compiled** is `torch.compile` as it comes, which leaves recurrent layers out of its graph; **compiled
   whole** has `allow_rnn` set, writes every step out, and was tried on the smallest size, for 90 s.
-- **seqport unpacked** is `Session(packing="off")`. It and PyTorch compiled were left out at 1024 units.
+- **seqport on ONNX Runtime's nodes** is `Session(kernels="onnxruntime")`, what runs where seqport's own operators were
+  not built. It and PyTorch compiled were left out at 1024 units.
 - **Keras** is the masked layer as one `tf.function`; **tf2onnx Loop** is what tf2onnx makes of it, on ONNX Runtime.
 - **OpenVINO** runs the artifact in float32, as everybody else; its own choice on such processors may be bfloat16.
 """

@@ -1,9 +1,11 @@
 /* The operator of a recurrent layer: Y, Y_h and Y_c of RNN, GRU or LSTM, of valid steps alone.
  *
  * Attributes: cell (enum cell), input_dim, hidden_size, directions, reversed (bit d of direction d), x_layout, y_layout
- * (enum layout), gives (bits: Y, Y_h, Y_c), threads, vectors (8 or 16 lanes; 0 for the widest).
+ * (enum layout), gives (bits: Y, Y_h, Y_c), threads, vectors (8 or 16 lanes; 0 for the widest), rows_first (of the
+ * extents: [B, T], else [T, B]).
  * Inputs: X, sequence_lens [B] or none, W, R and B in panels (see cells.h), initial_h and initial_c [D, B, H] or none,
- * and T as [1], where X has only valid steps and Y has all.
+ * and the extents of the batch, where X has only valid steps and Y has all.
+ * A batch may be a list: its valid steps alone, as if they were one row. Then Y is one too.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,7 +20,7 @@ enum layout {
   NODE         /* Y [T, D, B, H], as ONNX has it */
 };
 
-enum { X, LENGTHS, W, R, BIAS, H_0, C_0, STEPS, INPUTS };
+enum { X, LENGTHS, W, R, BIAS, H_0, C_0, EXTENTS, INPUTS };
 enum { GIVES_Y = 1, GIVES_H = 2, GIVES_C = 4 };
 
 static const size_t GATES[] = {[RNN_TANH] = 1, [RNN_RELU] = 1, [GRU_RESET_AFTER] = 3, [GRU_RESET_BEFORE] = 3,
@@ -34,7 +36,7 @@ struct room {
 
 struct recurrent {
   const struct vectors *vectors;
-  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads;
+  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first;
   _Atomic(struct room *) spare;
 };
 
@@ -73,6 +75,7 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, struct recurrent *k
   TRY(seqport_attribute(info, "y_layout", &kernel->y_layout));
   TRY(seqport_attribute(info, "gives", &kernel->gives));
   TRY(seqport_attribute(info, "threads", &kernel->threads));
+  TRY(seqport_attribute(info, "rows_first", &kernel->rows_first));
   TRY(seqport_attribute(info, "vectors", &lanes));
   kernel->vectors = vectors_of(lanes);
   if (kernel->cell > LSTM || kernel->directions < 1 || kernel->directions > 2 || kernel->x_layout > VALID ||
@@ -100,7 +103,9 @@ struct batch {
   struct tensor in[INPUTS];
   const int32_t *lengths; /* NULL where every row has all steps */
   size_t rows, steps, total;
-  float *y, *h_T, *c_T; /* NULL where nobody reads them */
+  int listed;
+  enum layout x_layout, y_layout; /* in memory: of a list VALID */
+  float *y, *h_T, *c_T;           /* NULL where nobody reads them */
 };
 
 static size_t length_of(const struct batch *batch, size_t row) {
@@ -117,41 +122,58 @@ static OrtStatus *check_state(const struct batch *batch, const struct tensor *st
   return NULL;
 }
 
+/* The rows and steps of X, and whether it is a list. */
+static OrtStatus *read_extents(struct batch *batch) {
+  const struct recurrent *kernel = batch->kernel;
+  const struct tensor *x = &batch->in[X], *lengths = &batch->in[LENGTHS], *extents = &batch->in[EXTENTS];
+  size_t rows = batch->rows;
+  if (kernel->x_layout != VALID) {
+    rows = (size_t)x->shape[kernel->x_layout != BATCH_MAJOR];
+    batch->steps = (size_t)x->shape[kernel->x_layout == BATCH_MAJOR];
+  } else if (extents->data) {
+    if (extents->rank != 1 || extents->shape[0] != 2) return seqport_refuse("expected two extents");
+    const int64_t *extent = extents->data;
+    rows = (size_t)extent[kernel->rows_first ? 0 : 1];
+    batch->steps = (size_t)extent[kernel->rows_first ? 1 : 0];
+  } else {
+    for (size_t b = 0; b < rows; b++)
+      if (batch->lengths[b] > 0 && (size_t)batch->lengths[b] > batch->steps) batch->steps = (size_t)batch->lengths[b];
+  }
+  batch->listed = lengths->rank && rows == 1 && batch->rows != 1;
+  if (!batch->listed) batch->rows = rows;
+  return NULL;
+}
+
 static OrtStatus *read_inputs(const OrtKernelContext *context, struct batch *batch) {
   const struct recurrent *kernel = batch->kernel;
   TRY(seqport_inputs(context, batch->in, INPUTS));
-  const struct tensor *x = &batch->in[X], *lengths = &batch->in[LENGTHS], *steps = &batch->in[STEPS];
+  const struct tensor *x = &batch->in[X], *lengths = &batch->in[LENGTHS];
   const int valid = kernel->x_layout == VALID;
   if (x->rank < 2 || (!valid && x->rank != 3) || (size_t)x->shape[x->rank - 1] != kernel->input_dim)
     return seqport_refuse("a recurrent layer takes %zu features, but got %lld", kernel->input_dim,
                           x->rank ? (long long)x->shape[x->rank - 1] : 0LL);
+  if (lengths->rank > 1 || (valid && !lengths->rank)) return seqport_refuse("sequence_lens is expected to be [B]");
   batch->lengths = lengths->data;
-  if (valid) {
-    if (lengths->rank != 1) return seqport_refuse("valid steps without their lengths");
-    batch->rows = (size_t)lengths->shape[0];
-    for (size_t b = 0; b < batch->rows; b++)
-      if (batch->lengths[b] > 0 && (size_t)batch->lengths[b] > batch->steps) batch->steps = (size_t)batch->lengths[b];
-    if (steps->data) batch->steps = (size_t) * (const int64_t *)steps->data;
-  } else {
-    batch->steps = (size_t)x->shape[kernel->x_layout == BATCH_MAJOR];
-    batch->rows = (size_t)x->shape[kernel->x_layout != BATCH_MAJOR];
-  }
+  if (lengths->rank) batch->rows = (size_t)lengths->shape[0];
+  TRY(read_extents(batch));
   batch->total = batch->rows * batch->steps;
   if (lengths->rank) TRY(seqport_total(lengths, batch->rows, batch->steps, &batch->total));
-  if (valid && (size_t)x->shape[x->rank - 2] < batch->total)
-    return seqport_refuse("%lld valid steps, but the lengths add up to %zu", (long long)x->shape[x->rank - 2],
-                          batch->total);
+  const size_t given = valid ? (size_t)x->shape[x->rank - 2] : batch->listed ? batch->steps : batch->total;
+  if (given < batch->total)
+    return seqport_refuse("%zu valid steps, but the lengths add up to %zu", given, batch->total);
+  batch->x_layout = batch->listed ? VALID : kernel->x_layout;
+  batch->y_layout = batch->listed ? VALID : kernel->y_layout;
   TRY(check_state(batch, &batch->in[H_0]));
   return check_state(batch, &batch->in[C_0]);
 }
 
 static OrtStatus *make_outputs(OrtKernelContext *context, struct batch *batch) {
   const struct recurrent *kernel = batch->kernel;
-  const int64_t D = (int64_t)kernel->directions, B = (int64_t)batch->rows, T = (int64_t)batch->steps;
-  const int64_t H = (int64_t)kernel->hidden, N = (int64_t)batch->total;
+  const int64_t D = (int64_t)kernel->directions, H = (int64_t)kernel->hidden, N = (int64_t)batch->total;
+  const int64_t B = batch->listed ? 1 : (int64_t)batch->rows, T = batch->listed ? N : (int64_t)batch->steps;
   const int64_t shapes[][4] = {
       [TIME_MAJOR] = {T, B, D * H}, [BATCH_MAJOR] = {B, T, D * H}, [VALID] = {1, N + 1, D * H}, [NODE] = {T, D, B, H}};
-  const int64_t state[] = {D, B, H};
+  const int64_t state[] = {D, (int64_t)batch->rows, H};
   if (kernel->gives & GIVES_Y)
     TRY(seqport_output(context, 0, shapes[kernel->y_layout], kernel->y_layout == NODE ? 4 : 3, &batch->y));
   if (kernel->gives & GIVES_H) TRY(seqport_output(context, 1, state, 3, &batch->h_T));
@@ -169,7 +191,7 @@ static void sort(const struct batch *batch, size_t *order, size_t *count) {
 
 static const float *x_of(const struct batch *batch, size_t row, size_t valid_before) {
   const size_t dim = batch->kernel->input_dim;
-  switch (batch->kernel->x_layout) {
+  switch (batch->x_layout) {
     case TIME_MAJOR: return (const float *)batch->in[X].data + row * dim;
     case BATCH_MAJOR: return (const float *)batch->in[X].data + row * batch->steps * dim;
     default: return (const float *)batch->in[X].data + valid_before * dim;
@@ -178,7 +200,7 @@ static const float *x_of(const struct batch *batch, size_t row, size_t valid_bef
 
 static float *y_of(const struct batch *batch, size_t row, size_t direction, size_t valid_before) {
   const size_t D = batch->kernel->directions, H = batch->kernel->hidden;
-  switch (batch->kernel->y_layout) {
+  switch (batch->y_layout) {
     case TIME_MAJOR: return batch->y + (row * D + direction) * H;
     case BATCH_MAJOR: return batch->y + (row * batch->steps * D + direction) * H;
     case VALID: return batch->y + (valid_before * D + direction) * H;
@@ -191,9 +213,9 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
                  struct sequence *sequences) {
   const struct recurrent *kernel = batch->kernel;
   const size_t H = kernel->hidden, D = kernel->directions, over_rows = batch->rows;
-  const ptrdiff_t x_apart = (ptrdiff_t)(kernel->input_dim * (kernel->x_layout == TIME_MAJOR ? over_rows : 1));
-  const int rows_first = kernel->y_layout == TIME_MAJOR || kernel->y_layout == NODE;
-  const ptrdiff_t y_apart = (ptrdiff_t)(D * H * (rows_first ? over_rows : 1));
+  const ptrdiff_t x_apart = (ptrdiff_t)(kernel->input_dim * (batch->x_layout == TIME_MAJOR ? over_rows : 1));
+  const int by_rows = batch->y_layout == TIME_MAJOR || batch->y_layout == NODE;
+  const ptrdiff_t y_apart = (ptrdiff_t)(D * H * (by_rows ? over_rows : 1));
   const int reversed = kernel->reversed >> direction & 1;
   const float *h_0 = batch->in[H_0].data, *c_0 = batch->in[C_0].data;
   for (size_t i = 0; i < batch->rows; i++) {
@@ -209,7 +231,7 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
                                      .c_0 = c_0 ? c_0 + at : NULL,
                                      .h_T = batch->h_T ? batch->h_T + at : NULL,
                                      .c_T = batch->c_T ? batch->c_T + at : NULL};
-    if (y && kernel->y_layout != VALID)
+    if (y && batch->y_layout != VALID)
       for (size_t t = steps; t < batch->steps; t++) memset(y + (ptrdiff_t)t * y_apart, 0, H * sizeof *y);
   }
 }
@@ -270,7 +292,7 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
 
 static const char *name(const OrtCustomOp *op) { return (void)op, "Recurrent"; }
 static int input_type(const OrtCustomOp *op, size_t i) {
-  return (void)op, i == LENGTHS ? ORT_INT32 : i == STEPS ? ORT_INT64 : ORT_FLOAT;
+  return (void)op, i == LENGTHS ? ORT_INT32 : i == EXTENTS ? ORT_INT64 : ORT_FLOAT;
 }
 static size_t inputs(const OrtCustomOp *op) { return (void)op, INPUTS; }
 static int output_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }

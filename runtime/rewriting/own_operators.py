@@ -63,10 +63,11 @@ class _Layer:
 
 @dataclass
 class _Batch:
-    """Lengths, and the number of steps that batches of them are padded to."""
+    """Lengths, and the extents of what is padded to them."""
 
     lengths: str
-    steps: str
+    extents: str  # [B, T] or [T, B]
+    rows_first: bool  # the first of these
     valid: dict[str, str] = field(default_factory=dict)  # a value → its valid steps, [1, N + 1, F]
     places: dict[bool, str] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
@@ -163,8 +164,8 @@ def _emit(job: _Job, layer: _Layer) -> None:
     gives = sum(1 << place for place, name in enumerate((y, *finals)) if name)
     if gives:
         initial = [*native.initial, ""][:2]
-        steps = batch.steps if batch and x_layout == _VALID and y_layout != _VALID else ""
-        inputs = [x, layer.lengths, *_weights(emit, layer), *initial, steps]
+        extents = batch.extents if batch and x_layout == _VALID and y_layout != _VALID else ""
+        inputs = [x, layer.lengths, *_weights(emit, layer), *initial, extents]
         while not inputs[-1]:
             inputs.pop()
         node = helper.make_node(
@@ -181,6 +182,7 @@ def _emit(job: _Job, layer: _Layer) -> None:
             x_layout=x_layout,
             y_layout=y_layout,
             gives=gives,
+            rows_first=int(batch is not None and batch.rows_first),
             threads=job.machine.threads,
             vectors=job.machine.vectors,
         )
@@ -213,12 +215,11 @@ def _input(job: _Job, layer: _Layer) -> tuple[_Batch, str, int]:
     batch = job.batches.get((layer.lengths, layer.fed))
     emit = job.emit
     if batch is None:
-        axis = int(layer.batch_major)
-        steps = emit.op("Shape", front.entry if front else layer.fed, start=axis, end=axis + 1)
-        batch = job.batches[layer.lengths, layer.fed] = _Batch(layer.lengths, steps)
+        extents = emit.op("Shape", front.entry if front else layer.fed, start=0, end=2)
+        batch = job.batches[layer.lengths, layer.fed] = _Batch(layer.lengths, extents, layer.batch_major)
     if front is None:
         return batch, layer.fed, int(layer.batch_major)
-    place = emit.op("Places", batch.lengths, batch.steps, domain=DOMAIN, batch_major=int(layer.batch_major), of_valid=1)
+    place = _places(emit, batch, batch_major=layer.batch_major, of_valid=1)
     numbers = emit.op("Gather", emit.op("Reshape", front.entry, emit.const([1, -1])), place, axis=1)
     values = {front.entry: numbers}
     for step in front.steps:
@@ -286,20 +287,36 @@ def _go_on(job: _Job, batch: _Batch) -> None:
 
 def _spread(job: _Job, batch: _Batch, value: str, name: str, *, batch_major: bool, as_floats: bool = True) -> None:
     """Give valid steps their places in the padded batch; it is dropped where nobody reads it."""
-    emit, major = job.emit, int(batch_major)
+    emit = job.emit
     if as_floats:
-        emit.nodes.append(
-            helper.make_node(
-                "Spread", [value, batch.lengths, batch.steps], [name], domain=DOMAIN, batch_major=major, of_valid=0
-            )
+        node = helper.make_node(
+            "Spread",
+            [value, batch.lengths, batch.extents],
+            [name],
+            domain=DOMAIN,
+            batch_major=int(batch_major),
+            of_valid=0,
+            rows_first=int(batch.rows_first),
         )
+        emit.nodes.append(node)
         return
     if batch_major not in batch.places:
-        batch.places[batch_major] = emit.op(
-            "Places", batch.lengths, batch.steps, domain=DOMAIN, batch_major=major, of_valid=0
-        )
+        batch.places[batch_major] = _places(emit, batch, batch_major=batch_major, of_valid=0)
     placed = emit.op("Gather", value, batch.places[batch_major], axis=1)
     emit.nodes.append(helper.make_node("Squeeze", [placed, emit.const([0])], [name]))
+
+
+def _places(emit: Emitter, batch: _Batch, *, batch_major: bool, of_valid: int) -> str:
+    """Of the valid steps in the padded batch, or of every step of that among those."""
+    return emit.op(
+        "Places",
+        batch.lengths,
+        batch.extents,
+        domain=DOMAIN,
+        batch_major=int(batch_major),
+        of_valid=of_valid,
+        rows_first=int(batch.rows_first),
+    )
 
 
 def _is_needed(view: View, name: str) -> bool:

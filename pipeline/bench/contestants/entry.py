@@ -84,7 +84,7 @@ _STEPWISE = ("batch", "stream")
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(OWN, "onnxruntime", f"{_HERE}.sessions:Own", (*_STEPWISE, "list")),
-    Entry("seqport unpacked", "onnxruntime", f"{_HERE}.sessions:Unpacked", most_units=256),
+    Entry("seqport on ONNX Runtime's nodes", "onnxruntime", f"{_HERE}.sessions:OnNodes", most_units=256),
     Entry("seqport stream", "onnxruntime", f"{_HERE}.sessions:OwnStream", ("stream",)),
     Entry(NODE, "onnxruntime", f"{_HERE}.sessions:Node", _STEPWISE),
     Entry(LOOP, "onnxruntime", f"{_HERE}.sessions:Loop", _STEPWISE),

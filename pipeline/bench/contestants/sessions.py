@@ -81,11 +81,11 @@ class Own(OfRun):
         return Prepared(lambda: list(self.session.predict(items)), answer)
 
 
-class Unpacked(OfRun):
-    """`Session.run` of a session that runs padded nodes as they are."""
+class OnNodes(OfRun):
+    """`Session.run` of a session without seqport's operators: ONNX Runtime's nodes, packed where that pays."""
 
     def __init__(self, network: Network, folder: Path) -> None:
-        session = Session(artifact_path(folder, network), "cpu", packing="off")
+        session = Session(artifact_path(folder, network), "cpu", kernels="onnxruntime")
         super().__init__(network, session.run)
 
 
