@@ -111,7 +111,9 @@ class Lists:
             padded[name] = slot.pack(rows, max(lengths))
         names = list(self._outputs)
         try:
-            expected, found = (dict(zip(names, session.run(names, one), strict=True)) for one in (padded, dict(feed)))
+            expected, found = (
+                dict(zip(names, map(np.asarray, session.run(names, one)), strict=True)) for one in (padded, dict(feed))
+            )
             answers = self.cut(found, lengths)
         except Exception:  # whatever it is, padded batches go on
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,7 +89,10 @@ class Loaded:
             return "the model has no recurrent layer"
         from seqport.runtime import own_form
 
-        made = own_form.open_own_form(self._path, self._host)
+        try:
+            made = own_form.open_own_form(self._path, self._host)
+        except Exception as error:  # whatever it is, the file itself runs
+            return f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             return made
         self.session = made
@@ -138,8 +142,11 @@ class Loaded:
             return self._open(model)
         from seqport.runtime import own_form
 
-        made = own_form.open_own_form(self._path, self._host, model)
-        return self._open(model) if isinstance(made, str) else made
+        with contextlib.suppress(Exception):
+            made = own_form.open_own_form(self._path, self._host, model)
+            if not isinstance(made, str):
+                return made
+        return self._open(model)
 
     def stream_model(self, description: Description, run: Run) -> StreamModel:
         """The model opened for streams, once; it takes the file's place. A refusal is remembered too.

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
+
+_LARGE = 1 << 16  # bytes
 
 
 def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxruntime.InferenceSession | str:
@@ -35,15 +40,31 @@ def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxrun
     why_not = proven()
     cells = [cell for cell, reason in why_not.items() if not reason]
     rewritten = onnx.load(path, load_external_data=False) if model is None else onnx.load_from_string(model)
-    if not use_own_operators(rewritten, path.parent, Machine(host.most_threads, cells)):
+    if not use_own_operators(rewritten, path.parent, Machine(host.most_threads, cells, keeps=host.memory != "release")):
         reasons = "; ".join(sorted({reason for reason in why_not.values() if reason}))
         return reasons or (
             "no recurrent layer of it has constant float32 weights and the usual activations, or one that takes "
             "lengths has a clip, peepholes or others"
         )
-    try:
-        data = rewritten.SerializeToString()
-    except ValueError as error:  # protobuf ends at 2 GiB
-        return f"the rewritten model cannot be handed to ONNX Runtime: {error}"
+    weights = _taken_out(rewritten)
+    data = rewritten.SerializeToString()
     del rewritten
-    return open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library)
+    return open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library, weights=weights)
+
+
+def _taken_out(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The large weights of a model, by name; it is left with their shapes. As bytes they would be copied several times.
+
+    Protobuf ends at 2 GiB, too.
+    """
+    from onnx import TensorProto
+
+    weights = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > _LARGE:
+            weights[tensor.name] = np.frombuffer(tensor.raw_data, np.float32).reshape(list(tensor.dims))
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            place = tensor.external_data.add()
+            place.key, place.value = "location", "memory"  # no file: ONNX Runtime gets the array
+    return weights

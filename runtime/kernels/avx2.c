@@ -1,6 +1,11 @@
 /* The vector code for AVX2 with fused operations. */
+#ifndef __clang__
 #pragma GCC target("avx2,fma")
+#endif
 #include <immintrin.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#endif
 
 typedef __m256 V;
 #define LANES 8
@@ -18,4 +23,8 @@ typedef __m256 V;
 
 #include "steps.h"
 
-const struct vectors seqport_avx2 = {feed, step_any, reset_gru_before};
+const struct vectors seqport_avx2 = {multiply_inputs, step_any, reset_gru_before};
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif

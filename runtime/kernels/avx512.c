@@ -1,6 +1,11 @@
 /* The vector code for AVX-512. */
+#ifndef __clang__
 #pragma GCC target("avx512f,avx512dq,avx512vl,fma")
+#endif
 #include <immintrin.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,fma"))), apply_to = function)
+#endif
 
 typedef __m512 V;
 #define LANES 16
@@ -18,4 +23,8 @@ typedef __m512 V;
 
 #include "steps.h"
 
-const struct vectors seqport_avx512 = {feed, step_any, reset_gru_before};
+const struct vectors seqport_avx512 = {multiply_inputs, step_any, reset_gru_before};
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif

@@ -27,8 +27,9 @@ unsigned seqport_arrive(struct crew *crew) { return atomic_fetch_add(&crew->arri
 /* A share is taken before the work is looked at: until it is done, the leader waits, and nothing of it changes. */
 static void take(struct crew *crew, unsigned share, unsigned long long piece) {
   const unsigned long long number = piece >> 8, shares = piece & 255;
+  if (share >= shares) return;
   unsigned long long last = atomic_load_explicit(&crew->shares[share].taken, memory_order_relaxed);
-  if (share >= shares || last >= number) return;
+  if (last >= number) return;
   if (!atomic_compare_exchange_strong(&crew->shares[share].taken, &last, number)) return;
   const size_t first = crew->count * share / shares, end = crew->count * (share + 1) / shares;
   if (first < end) crew->fn(crew->what, first, end);

@@ -15,13 +15,13 @@ struct share {
 
 struct crew {
   _Alignas(CACHE_LINE) atomic_uint arrived;
+  unsigned long long number, expected; /* of pieces, and of their shares: the leader's own */
   _Alignas(CACHE_LINE) atomic_ullong piece; /* its number, and in the last byte into how many shares it is divided */
   atomic_int over;
-  _Alignas(CACHE_LINE) atomic_ullong done; /* shares, of all pieces so far */
-  unsigned long long number, expected;     /* of pieces, and of their shares: the leader's own */
-  share_fn fn;
+  share_fn fn; /* of the piece, like what follows */
   const void *what;
   size_t count;
+  _Alignas(CACHE_LINE) atomic_ullong done; /* shares, of all pieces so far */
   struct share shares[MOST_MEMBERS];
 };
 

@@ -27,6 +27,9 @@ OrtStatus *seqport_inputs(const OrtKernelContext *context, struct tensor *tensor
     int type;
     TRY(ORT(seqport_api, ort_shape)(value, &type, &tensors[i].shape, &tensors[i].rank));
     TRY(ORT(seqport_api, ort_data)((OrtValue *)value, &tensors[i].data));
+    tensors[i].given = 1;
+    tensors[i].count = 1;
+    for (size_t axis = 0; axis < tensors[i].rank; axis++) tensors[i].count *= (size_t)tensors[i].shape[axis];
   }
   return NULL;
 }
@@ -34,6 +37,7 @@ OrtStatus *seqport_inputs(const OrtKernelContext *context, struct tensor *tensor
 OrtStatus *seqport_output(OrtKernelContext *context, size_t index, const int64_t *shape, size_t rank, void *data) {
   OrtValue *value = NULL;
   TRY(ORT(seqport_api, ort_output)(context, index, shape, rank, &value));
+  if (!value) return seqport_refuse("output %zu is missing", index);
   return ORT(seqport_api, ort_data)(value, data);
 }
 
@@ -68,13 +72,13 @@ int seqport_any_version(const OrtCustomOp *op) { return (void)op, 0x7fffffff; }
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,
                                                                      const OrtApiBase *base) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static OrtCustomOpDomain *domain; /* must outlive every session: it stays */
+  static OrtCustomOpDomain *domain; /* must outlive every session: it stays as long as the library does */
   const OrtApi api = base->GetApi(ORT_VERSION);
   if (!api) return NULL; /* too old: it will say itself that it does not know the operators */
   OrtStatus *status = NULL;
   pthread_mutex_lock(&lock);
-  seqport_api = api;
   if (!domain) {
+    seqport_api = api;
     static const OrtCustomOp *const ops[] = {&seqport_recurrent, &seqport_places, &seqport_spread};
     OrtCustomOpDomain *made = NULL;
     status = ORT(api, ort_create_domain)("seqport", &made);

@@ -13,9 +13,10 @@ extern OrtApi seqport_api;
   } while (0)
 
 struct tensor {
-  void *data; /* NULL where an optional input is left out */
+  int given; /* zero where an optional input is left out */
+  void *data;
   const int64_t *shape;
-  size_t rank;
+  size_t rank, count; /* of axes, and of numbers */
 };
 
 OrtStatus *seqport_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));

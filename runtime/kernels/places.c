@@ -24,10 +24,14 @@ static OrtStatus *create(const OrtCustomOp *op, const void *table, const OrtKern
   (void)op, (void)table;
   struct places *kernel = calloc(1, sizeof *kernel);
   if (!kernel) return seqport_refuse("out of memory");
-  *made = kernel;
-  TRY(seqport_attribute(info, "batch_major", &kernel->batch_major));
-  TRY(seqport_attribute(info, "of_valid", &kernel->of_valid));
-  return seqport_attribute(info, "rows_first", &kernel->rows_first);
+  OrtStatus *status = seqport_attribute(info, "batch_major", &kernel->batch_major);
+  if (!status) status = seqport_attribute(info, "of_valid", &kernel->of_valid);
+  if (!status) status = seqport_attribute(info, "rows_first", &kernel->rows_first);
+  if (status)
+    free(kernel);
+  else
+    *made = kernel;
+  return status;
 }
 
 static void destroy(void *kernel) { free(kernel); }
@@ -96,7 +100,7 @@ static OrtStatus *compute_spread(void *of, OrtKernelContext *context) {
   struct batch batch = {0};
   TRY(seqport_inputs(context, in, 3));
   TRY(read_batch(kernel, &in[1], &in[2], &batch));
-  if (in[0].rank != 3 || (size_t)in[0].shape[1] != batch.total + 1)
+  if (in[0].rank != 3 || in[0].shape[0] != 1 || (size_t)in[0].shape[1] != batch.total + 1)
     return seqport_refuse("expected %zu valid steps and one that is padded", batch.total);
   const size_t features = (size_t)in[0].shape[2], bytes = features * sizeof(float);
   int64_t shape[3] = {0, 0, (int64_t)features};

@@ -2,7 +2,7 @@
  *
  * Attributes: cell (enum cell), input_dim, hidden_size, directions, reversed (bit d of direction d), x_layout, y_layout
  * (enum layout), gives (bits: Y, Y_h, Y_c), threads, vectors (8 or 16 lanes; 0 for the widest), rows_first (of the
- * extents: [B, T], else [T, B]).
+ * extents: [B, T], else [T, B]), keeps (whether a run's memory is kept for the next one).
  * Inputs: X, sequence_lens [B] or none, W, R and B in panels (see cells.h), initial_h and initial_c [D, B, H] or none,
  * and the extents of the batch, where X has only valid steps and Y has all.
  * A batch may be a list: its valid steps alone, as if they were one row. Then Y is one too.
@@ -22,6 +22,7 @@ enum layout {
 
 enum { X, LENGTHS, W, R, BIAS, H_0, C_0, EXTENTS, INPUTS };
 enum { GIVES_Y = 1, GIVES_H = 2, GIVES_C = 4 };
+enum { MOST = 1 << 24, MOST_ROWS = 0x7fffffff }; /* inputs and units; rows and steps: no size can overflow */
 
 static const size_t GATES[] = {[RNN_TANH] = 1, [RNN_RELU] = 1, [GRU_RESET_AFTER] = 3, [GRU_RESET_BEFORE] = 3,
                                [LSTM] = 4};
@@ -36,7 +37,7 @@ struct room {
 
 struct recurrent {
   const struct vectors *vectors;
-  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first;
+  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first, keeps;
   _Atomic(struct room *) spare;
 };
 
@@ -49,13 +50,17 @@ static struct room *take_room(struct recurrent *kernel, size_t bytes) {
   return room;
 }
 
-static void leave_room(struct recurrent *kernel, struct room *room) { free(atomic_exchange(&kernel->spare, room)); }
+static void leave_room(struct recurrent *kernel, struct room *room) {
+  free(kernel->keeps ? atomic_exchange(&kernel->spare, room) : room);
+}
 
 static const struct vectors *vectors_of(size_t lanes) {
-  const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+  __builtin_cpu_init();
   const int narrow = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (wide && lanes != 8) return &seqport_avx512;
-  return narrow && lanes != 16 ? &seqport_avx2 : NULL;
+  const int wide = narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vl");
+  if (wide && (lanes == 0 || lanes == 16)) return &seqport_avx512;
+  return narrow && (lanes == 0 || lanes == 8) ? &seqport_avx2 : NULL;
 }
 
 static void destroy(void *of) {
@@ -76,10 +81,12 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, struct recurrent *k
   TRY(seqport_attribute(info, "gives", &kernel->gives));
   TRY(seqport_attribute(info, "threads", &kernel->threads));
   TRY(seqport_attribute(info, "rows_first", &kernel->rows_first));
+  TRY(seqport_attribute(info, "keeps", &kernel->keeps));
   TRY(seqport_attribute(info, "vectors", &lanes));
   kernel->vectors = vectors_of(lanes);
-  if (kernel->cell > LSTM || kernel->directions < 1 || kernel->directions > 2 || kernel->x_layout > VALID ||
-      kernel->y_layout > NODE || !kernel->vectors)
+  const int known = kernel->cell <= LSTM && kernel->directions - 1 < 2 && kernel->x_layout <= VALID &&
+                    kernel->y_layout <= NODE && kernel->vectors;
+  if (!known || kernel->input_dim - 1 >= MOST || kernel->hidden - 1 >= MOST || !kernel->threads)
     return seqport_refuse("this processor or this version of seqport does not know such a layer");
   if (kernel->threads > MOST_MEMBERS) kernel->threads = MOST_MEMBERS;
   return NULL;
@@ -114,7 +121,7 @@ static size_t length_of(const struct batch *batch, size_t row) {
 
 static OrtStatus *check_state(const struct batch *batch, const struct tensor *state) {
   const struct recurrent *kernel = batch->kernel;
-  if (!state->data) return NULL;
+  if (!state->given) return NULL;
   if (state->rank != 3 || (size_t)state->shape[0] != kernel->directions || (size_t)state->shape[1] != batch->rows ||
       (size_t)state->shape[2] != kernel->hidden)
     return seqport_refuse("the initial state is expected to be [%zu, %zu, %zu]", kernel->directions, batch->rows,
@@ -130,7 +137,7 @@ static OrtStatus *read_extents(struct batch *batch) {
   if (kernel->x_layout != VALID) {
     rows = (size_t)x->shape[kernel->x_layout != BATCH_MAJOR];
     batch->steps = (size_t)x->shape[kernel->x_layout == BATCH_MAJOR];
-  } else if (extents->data) {
+  } else if (extents->given) {
     if (extents->rank != 1 || extents->shape[0] != 2) return seqport_refuse("expected two extents");
     const int64_t *extent = extents->data;
     rows = (size_t)extent[kernel->rows_first ? 0 : 1];
@@ -139,7 +146,7 @@ static OrtStatus *read_extents(struct batch *batch) {
     for (size_t b = 0; b < rows; b++)
       if (batch->lengths[b] > 0 && (size_t)batch->lengths[b] > batch->steps) batch->steps = (size_t)batch->lengths[b];
   }
-  batch->listed = lengths->rank && rows == 1 && batch->rows != 1;
+  batch->listed = lengths->given && rows == 1 && batch->rows != 1;
   if (!batch->listed) batch->rows = rows;
   return NULL;
 }
@@ -152,14 +159,16 @@ static OrtStatus *read_inputs(const OrtKernelContext *context, struct batch *bat
   if (x->rank < 2 || (!valid && x->rank != 3) || (size_t)x->shape[x->rank - 1] != kernel->input_dim)
     return seqport_refuse("a recurrent layer takes %zu features, but got %lld", kernel->input_dim,
                           x->rank ? (long long)x->shape[x->rank - 1] : 0LL);
-  if (lengths->rank > 1 || (valid && !lengths->rank)) return seqport_refuse("sequence_lens is expected to be [B]");
+  if (lengths->given ? lengths->rank != 1 : valid) return seqport_refuse("sequence_lens is expected to be [B]");
   batch->lengths = lengths->data;
-  if (lengths->rank) batch->rows = (size_t)lengths->shape[0];
+  if (lengths->given) batch->rows = (size_t)lengths->shape[0];
   TRY(read_extents(batch));
+  if (batch->rows > MOST_ROWS || batch->steps > MOST_ROWS)
+    return seqport_refuse("%zu rows of %zu steps are too many", batch->rows, batch->steps);
   batch->total = batch->rows * batch->steps;
-  if (lengths->rank) TRY(seqport_total(lengths, batch->rows, batch->steps, &batch->total));
+  if (lengths->given) TRY(seqport_total(lengths, batch->rows, batch->steps, &batch->total));
   const size_t given = valid ? (size_t)x->shape[x->rank - 2] : batch->listed ? batch->steps : batch->total;
-  if (given < batch->total)
+  if (given - batch->total > (size_t)valid) /* behind valid steps may stand one that is padded */
     return seqport_refuse("%zu valid steps, but the lengths add up to %zu", given, batch->total);
   batch->x_layout = batch->listed ? VALID : kernel->x_layout;
   batch->y_layout = batch->listed ? VALID : kernel->y_layout;
@@ -236,7 +245,16 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
   }
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+/* Panels of the weights have as many numbers as the layers take from them. */
+static OrtStatus *check_weights(const struct batch *batch, size_t blocks) {
+  const struct recurrent *kernel = batch->kernel;
+  const size_t units = kernel->directions * blocks * PANEL, gates = units * GATES[kernel->cell];
+  if (batch->in[W].count != gates * kernel->input_dim || batch->in[R].count != gates * kernel->hidden ||
+      batch->in[BIAS].count != units * BIASES[kernel->cell])
+    return seqport_refuse("the weights do not fit a layer of %zu inputs and %zu units", kernel->input_dim,
+                          kernel->hidden);
+  return NULL;
+}
 
 static OrtStatus *compute(void *of, OrtKernelContext *context) {
   struct recurrent *kernel = of;
@@ -245,6 +263,7 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
   TRY(make_outputs(context, &batch));
 
   const size_t blocks = (kernel->hidden + PANEL - 1) / PANEL, gates = GATES[kernel->cell];
+  TRY(check_weights(&batch, blocks));
   struct layer layers[2];
   for (size_t d = 0; d < kernel->directions; d++)
     layers[d] = (struct layer){
@@ -258,13 +277,13 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
         .R = (const float *)batch.in[R].data + d * blocks * gates * kernel->hidden * PANEL,
         .b = (const float *)batch.in[BIAS].data + d * blocks * BIASES[kernel->cell] * PANEL};
 
-  const size_t listed = aligned(kernel->directions * batch.rows * sizeof(struct sequence));
-  const size_t numbers = aligned((2 * batch.rows + batch.steps + 2) * sizeof(size_t));
+  const size_t sequenced = seqport_aligned(kernel->directions * batch.rows * sizeof(struct sequence));
+  const size_t numbers = seqport_aligned((2 * batch.rows + batch.steps + 2) * sizeof(size_t));
   const size_t most = seqport_run_room(layers, kernel->directions, batch.rows, kernel->threads, batch.y != NULL);
-  struct room *room = take_room(kernel, listed + numbers + most);
+  struct room *room = take_room(kernel, sequenced + numbers + most);
   if (!room) return seqport_refuse("out of memory for %zu rows of %zu steps", batch.rows, batch.steps);
   struct sequence *sequences = (struct sequence *)room->place;
-  size_t *order = (size_t *)(room->place + listed), *valid_before = order + batch.rows;
+  size_t *order = (size_t *)(room->place + sequenced), *valid_before = order + batch.rows;
   sort(&batch, order, valid_before + batch.rows);
   size_t before = 0;
   for (size_t b = 0; b < batch.rows; b++) {
@@ -284,7 +303,7 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
                     .sequences = sequences,
                     .rows = batch.rows,
                     .outputs = batch.y != NULL,
-                    .room = room->place + listed + numbers};
+                    .room = room->place + sequenced + numbers};
   OrtStatus *status = seqport_run_all(&run, kernel->threads, context);
   leave_room(kernel, room);
   return status;

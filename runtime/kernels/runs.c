@@ -5,9 +5,15 @@
  * and that threads come at all some five. */
 static const double READING_ROWS = 2.5, MEETING = 5e4, COMING = 2.5e5;
 
+enum way {
+  ALONE,   /* one thread computes all */
+  APART,   /* each group of rows in each direction has a thread, from the first step to the last */
+  TOGETHER /* all threads share each step */
+};
+
 struct plan {
-  size_t groups; /* of rows, each computed by one thread from the first step to the last */
-  int together;  /* one group, all threads sharing each step */
+  enum way way;
+  size_t groups; /* of rows */
 };
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -18,10 +24,10 @@ static size_t most_groups(size_t rows, size_t threads) { return rows ? least(row
 static size_t group_rows(size_t rows, size_t groups) { return (rows + groups - 1) / groups; }
 
 static struct plan plan_of(const struct run *run, size_t threads) {
-  const struct plan alone = {1, 0}, shared = {1, 1};
+  const struct plan alone = {ALONE, 1}, shared = {TOGETHER, 1};
   if (threads < 2 || !run->rows) return alone;
   const struct layer *layer = run->layers;
-  const struct plan split = {most_groups(run->rows, threads), 0};
+  const struct plan split = {APART, most_groups(run->rows, threads)};
   const double step = (double)(layer->gates * layer->blocks * PANEL) * (double)layer->hidden;
   const double directions = (double)run->directions, longest = (double)run->sequences->steps;
   double all = 0.0, first = 0.0; /* steps of all rows, and of the first group, which has the longest ones */
@@ -81,14 +87,14 @@ OrtStatus *seqport_run_all(const struct run *run, size_t threads, const OrtKerne
   struct tasks tasks = {.run = run, .plan = plan_of(run, threads)};
   const size_t count = tasks.plan.groups * run->directions;
   tasks.room = seqport_room(run->layers, group_rows(run->rows, tasks.plan.groups), run->outputs);
-  if (tasks.plan.together) {
+  if (tasks.plan.way == TOGETHER) {
     struct crew crew;
     const size_t members = least(threads, run->layers->blocks);
     seqport_assemble(&crew);
     tasks.crew = &crew;
     return ORT(seqport_api, ort_parallel_for)(context, run_shared, members, members, &tasks);
   }
-  if (tasks.plan.groups > 1) return ORT(seqport_api, ort_parallel_for)(context, run_group, count, count, &tasks);
+  if (tasks.plan.way == APART && count > 1) return ORT(seqport_api, ort_parallel_for)(context, run_group, count, count, &tasks);
   for (size_t task = 0; task < count; task++) run_group(&tasks, task);
   return NULL;
 }

@@ -12,8 +12,6 @@ static size_t most_fed(const struct layer *layer, size_t count) {
   return count > fed ? count : fed;
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 struct work {
   const struct vectors *vectors;
   const struct layer *layer;
@@ -30,13 +28,13 @@ static const struct sequence *of(const struct work *work, size_t row) { return w
 
 size_t seqport_room(const struct layer *layer, size_t count, int outputs) {
   const size_t units = layer->blocks * PANEL, width = units * layer->gates;
-  return aligned(most_fed(layer, count) * width * sizeof(float)) + 3 * aligned(count * units * sizeof(float)) +
-         aligned(most_fed(layer, count) * sizeof(float *)) + (outputs ? aligned(count * sizeof(float *)) : 0);
+  return seqport_aligned(most_fed(layer, count) * width * sizeof(float)) + 3 * seqport_aligned(count * units * sizeof(float)) +
+         seqport_aligned(most_fed(layer, count) * sizeof(float *)) + (outputs ? seqport_aligned(count * sizeof(float *)) : 0);
 }
 
 static void *part(char **room, size_t bytes) {
   void *here = *room;
-  *room += aligned(bytes);
+  *room += seqport_aligned(bytes);
   return here;
 }
 
@@ -107,8 +105,13 @@ static size_t feed(struct work *work, size_t t, size_t alive) {
 
 void seqport_run(const struct vectors *vectors, const struct layer *layer, const struct sequence *sequences,
                  size_t count, size_t apart, int outputs, void *room, struct crew *crew) {
-  struct work work = {vectors, layer, sequences, count, apart, layer->blocks * PANEL, 0, NULL, NULL, NULL, NULL, NULL,
-                      NULL, crew};
+  struct work work = {.vectors = vectors,
+                      .layer = layer,
+                      .sequences = sequences,
+                      .count = count,
+                      .apart = apart,
+                      .units = layer->blocks * PANEL,
+                      .crew = crew};
   char *left = room;
   work.width = work.units * layer->gates;
   work.fed = part(&left, most_fed(layer, count) * work.width * sizeof(float));

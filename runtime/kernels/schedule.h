@@ -16,6 +16,9 @@ struct sequence {
   float *h_T, *c_T;       /* NULL where nobody reads them */
 };
 
+/* Bytes up to the next one where any vector may begin. */
+static inline size_t seqport_aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
 /* Bytes of what `seqport_run` works in; outputs: whether the sequences have y. */
 size_t seqport_room(const struct layer *layer, size_t count, int outputs);
 

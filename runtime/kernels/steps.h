@@ -74,6 +74,7 @@ static void tile_of(size_t rows, size_t panels, const float *const *a, size_t fr
     SIZED(3, 3) SIZED(4, 3) SIZED(5, 3) SIZED(6, 3)
     SIZED(2, 4) SIZED(3, 4) SIZED(4, 4) SIZED(5, 4) SIZED(6, 4)
 #endif
+    default: __builtin_unreachable(); /* TILE says no more */
   }
 }
 
@@ -95,7 +96,7 @@ static void product(size_t rows, size_t panels, const float *const *a, size_t in
   }
 }
 
-static void feed(const struct layer *layer, const float *const *x, size_t count, size_t first, size_t last,
+static void multiply_inputs(const struct layer *layer, const float *const *x, size_t count, size_t first, size_t last,
                  float *out) {
   const size_t width = layer->blocks * layer->gates * PANEL;
   for (size_t p = first; p < last; p += TILE_PANELS) {
@@ -121,7 +122,7 @@ INLINE V logistic(V x) {
   q = fma(q, s, spread(1.70198817374094e-03f));
   q = fma(q, s, spread(1.16817656904453e-01f));
   q = fma(q, s, spread(9.93151921023180e-01f));
-  return add(div(mul(p, x), q), spread(0.5f));
+  return high(spread(0.0f), add(div(mul(p, x), q), spread(0.5f))); /* far below it would be -1e-7 */
 }
 
 INLINE V hyperbolic(V x) {

@@ -21,7 +21,7 @@ from seqport.runtime.rewriting.emit import Emitter, Names
 from seqport.runtime.rewriting.fronts import extents_elsewhere, front_of
 from seqport.runtime.rewriting.lengths import first_alike
 from seqport.runtime.rewriting.links import Link, link_behind
-from seqport.runtime.rewriting.native import DEFAULTS, Native
+from seqport.runtime.rewriting.native import DEFAULTS, GATES, Native
 from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
 from seqport.runtime.rewriting.view import View, reads, replace_nodes
 
@@ -43,11 +43,13 @@ class Machine:
         threads: that may compute.
         cells: of CELLS, those that were proven here.
         vectors: floats a vector; 0 for the widest that the processor has.
+        keeps: whether the memory of a run is kept for the next one.
     """
 
     threads: int
     cells: Collection[str] = CELLS
     vectors: int = 0
+    keeps: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _layers(view: View, machine: Machine) -> list[_Layer]:
     for native in natives:
         cell = cell_of(native)
         weights = native.weights(view.constant) if cell in machine.cells else None
-        if weights is not None:
+        if weights is not None and _fit(native, weights):
             fed = fed_by(view, native)
             lengths = alike[native.lengths] if native.lengths else ""
             layers.append(
@@ -147,6 +149,13 @@ def _layers(view: View, machine: Machine) -> list[_Layer]:
         elif native.lengths:
             return []
     return layers
+
+
+def _fit(native: Native, weights: Sequence[np.ndarray]) -> bool:
+    """Whether weights have the shapes that a node's attributes demand; ONNX Runtime says what is wrong when it runs."""
+    W, R, B = (array.shape for array in weights[:3])
+    D, H, rows = native.num_directions, native.hidden, GATES[native.cell] * native.hidden
+    return W[:2] == (D, rows) and len(W) == 3 and W[2] > 0 < H and (D, rows, H) == R and (D, 2 * rows) == B
 
 
 def _steps_behind(view: View, sharing: Sequence[_Layer]) -> list[Step]:
@@ -185,6 +194,7 @@ def _emit(job: _Job, layer: _Layer) -> None:
             rows_first=int(batch is not None and batch.rows_first),
             threads=job.machine.threads,
             vectors=job.machine.vectors,
+            keeps=int(job.machine.keeps),
         )
         emit.nodes.append(node)
     job.gone += [native.node, *layer.link.between]
