@@ -53,6 +53,7 @@ class Loaded:
         self.session = opened.session
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
+        self._skips_padding = False
         self.kernels_note = self._use_own_operators(packing, kernels)
         self._choice = self._packing_choice(packing)
         self._streaming: StreamModel | str | None = None  # or why there are no streams
@@ -87,24 +88,23 @@ class Loaded:
             return f"the model runs on {self._provider}"
         if not self._placement:
             return "the model has no recurrent layer"
-        from seqport.runtime import own_form
-
+        try:
+            from seqport.runtime.rewriting import own_form
+        except ImportError as error:
+            return f"rewriting a model needs the package onnx ({error}): pip install onnx"
         try:
             made = own_form.open_own_form(self._path, self._host)
         except Exception as error:  # whatever it is, the file itself runs
             return f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             return made
-        self.session = made
+        self.session, self._skips_padding = made.session, made.takes_lengths
         return ""
 
     def _packing_choice(self, packing: str) -> Choice | None:
         provider = self._provider
-        if (
-            not self.kernels_note
-            or packing == "off"
-            or (packing == "auto" and (provider != "cpu" or not self._placement))
-        ):
+        nothing_to_pack = not self.kernels_note or provider != "cpu" or not self._placement
+        if packing == "off" or self._skips_padding or (packing == "auto" and nothing_to_pack):
             return None
         if provider != "cpu":
             raise PackingError(
@@ -140,12 +140,12 @@ class Loaded:
         """The same, with seqport's operators where the file runs on them."""
         if self.kernels_note:
             return self._open(model)
-        from seqport.runtime import own_form
+        from seqport.runtime.rewriting import own_form
 
         with contextlib.suppress(Exception):
             made = own_form.open_own_form(self._path, self._host, model)
             if not isinstance(made, str):
-                return made
+                return made.session
         return self._open(model)
 
     def stream_model(self, description: Description, run: Run) -> StreamModel:

@@ -119,12 +119,12 @@ static size_t length_of(const struct batch *batch, size_t row) {
   return batch->lengths ? (size_t)batch->lengths[row] : batch->steps;
 }
 
-static OrtStatus *check_state(const struct batch *batch, const struct tensor *state) {
+static OrtStatus *check_state(const struct batch *batch, const struct tensor *state, const char *name) {
   const struct recurrent *kernel = batch->kernel;
   if (!state->given) return NULL;
   if (state->rank != 3 || (size_t)state->shape[0] != kernel->directions || (size_t)state->shape[1] != batch->rows ||
       (size_t)state->shape[2] != kernel->hidden)
-    return seqport_refuse("the initial state is expected to be [%zu, %zu, %zu]", kernel->directions, batch->rows,
+    return seqport_refuse("Input %s must have shape {%zu,%zu,%zu}", name, kernel->directions, batch->rows,
                           kernel->hidden);
   return NULL;
 }
@@ -172,8 +172,8 @@ static OrtStatus *read_inputs(const OrtKernelContext *context, struct batch *bat
     return seqport_refuse("%zu valid steps, but the lengths add up to %zu", given, batch->total);
   batch->x_layout = batch->listed ? VALID : kernel->x_layout;
   batch->y_layout = batch->listed ? VALID : kernel->y_layout;
-  TRY(check_state(batch, &batch->in[H_0]));
-  return check_state(batch, &batch->in[C_0]);
+  TRY(check_state(batch, &batch->in[H_0], "initial_h"));
+  return check_state(batch, &batch->in[C_0], "initial_c");
 }
 
 static OrtStatus *make_outputs(OrtKernelContext *context, struct batch *batch) {

@@ -6,6 +6,7 @@
  * that the answers are its own to the last bit. The activations are rational approximations with the coefficients and
  * in the order of ONNX Runtime's, for the same reason.
  */
+#include <float.h>
 #include <string.h>
 
 #include "cells.h"
@@ -162,12 +163,17 @@ INLINE V gru_reset(V x) {
   return mul(spread(0.5f), add(spread(1.0f), quotient(mul(spread(0.5f), inside))));
 }
 
+/* What a gate of LSTM and GRU is computed of. ONNX Runtime clips it to finite numbers, where NaN becomes the largest. */
+INLINE V gate_of(V product, const float *bias) {
+  return low(add(product, load(bias)), spread(FLT_MAX)); /* in this order */
+}
+
 /* One vector of units of one row: `gate` has what the products gave, PANEL numbers a gate, b the biases likewise. */
 INLINE V lstm(const float *gate, const float *b, float *c) {
-  V i = logistic(add(load(gate), load(b)));
-  V o = logistic(add(load(gate + PANEL), load(b + PANEL)));
-  V f = logistic(add(load(gate + 2 * PANEL), load(b + 2 * PANEL)));
-  V g = hyperbolic(add(load(gate + 3 * PANEL), load(b + 3 * PANEL)));
+  V i = logistic(gate_of(load(gate), b));
+  V o = logistic(gate_of(load(gate + PANEL), b + PANEL));
+  V f = logistic(gate_of(load(gate + 2 * PANEL), b + 2 * PANEL));
+  V g = hyperbolic(gate_of(load(gate + 3 * PANEL), b + 3 * PANEL));
   V next = add(mul(load(c), f), mul(i, g));
   store(c, next);
   return mul(hyperbolic(next), o);
@@ -238,10 +244,10 @@ static void step_gru_after(const struct step *step, size_t first, size_t last) {
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES) {
-          V reset = gru_reset(add(load(gates[r] + PANEL + v), load(b + PANEL + v)));
+          V reset = gru_reset(gate_of(load(gates[r] + PANEL + v), b + PANEL + v));
           V inner = add(load(fed + r * width + 2 * PANEL + v), mul(load(gates[r] + 2 * PANEL + v), reset));
-          V z = logistic(add(load(gates[r] + v), load(b + v)));
-          store(step->h_next + at + v, gru(z, add(inner, load(b + 2 * PANEL + v)), load(step->h + at + v)));
+          V z = logistic(gate_of(load(gates[r] + v), b + v));
+          store(step->h_next + at + v, gru(z, gate_of(inner, b + 2 * PANEL + v), load(step->h + at + v)));
         }
         give(step, row + r, block);
       }
@@ -264,7 +270,7 @@ static void reset_gru_before(const struct step *step, size_t first, size_t last)
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES)
-          store(step->c + at + v, mul(load(step->h + at + v), gru_reset(add(load(gate[r] + v), load(b + v)))));
+          store(step->c + at + v, mul(load(step->h + at + v), gru_reset(gate_of(load(gate[r] + v), b + v))));
       }
     }
   }
@@ -287,8 +293,8 @@ static void step_gru_before(const struct step *step, size_t first, size_t last) 
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES) {
-          V z = logistic(add(load(update[r] + v), load(b + v)));
-          V n = add(load(inner[r] + v), load(b + 2 * PANEL + v));
+          V z = logistic(gate_of(load(update[r] + v), b + v));
+          V n = gate_of(load(inner[r] + v), b + 2 * PANEL + v);
           store(step->h_next + at + v, gru(z, n, load(step->h + at + v)));
         }
         give(step, row + r, block);

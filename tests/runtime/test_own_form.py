@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
-from seqport.runtime import KernelsError, Session, kernels, own_form
+from seqport.runtime import KernelsError, Session, kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
-from seqport.runtime.rewriting import measure, proof
+from seqport.runtime.rewriting import measure, own_form, proof
 from seqport.runtime.rewriting.own_operators import CELLS, Machine
 from seqport.runtime.threads import Threads
 
@@ -89,7 +89,7 @@ def test_cells_that_differ_are_left_alone() -> None:
 
 def test_one_unproven_cell_is_named(artifact, monkeypatch) -> None:
     reasons = dict.fromkeys(CELLS, "") | {"LSTM": "LSTM differs from ONNX Runtime's by 6.0e-08"}
-    monkeypatch.setattr(proof, "proven", lambda: reasons)
+    monkeypatch.setattr(own_form, "proven", lambda: reasons)
     assert Session(artifact("lstm"), "cpu").kernels_note == reasons["LSTM"]
     assert Session(artifact("gru"), "cpu").kernels_note == ""
 

@@ -308,10 +308,10 @@ WRONG = {
     "fewer features": ({"x": np.zeros((6, 2, 2))}, "a recurrent layer takes 3 features, but got 2"),
     "an axis too few": ({"x": np.zeros((6, 3))}, "a recurrent layer takes"),
     "an axis too many": ({"x": np.zeros((1, 6, 2, 3))}, "a recurrent layer takes"),
-    "a state of more rows": ({"h_0": np.zeros((1, 3, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
-    "a state of more units": ({"c_0": np.zeros((1, 2, 21))}, r"the initial state is expected to be \[1, 2, 20\]"),
-    "a state of two directions": ({"h_0": np.zeros((2, 2, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
-    "a state without its directions": ({"h_0": np.zeros((2, 20))}, r"the initial state is expected to be \[1, 2, 20\]"),
+    "a state of more rows": ({"h_0": np.zeros((1, 3, 20))}, "initial_h must have shape {1,2,20}"),
+    "a state of more units": ({"c_0": np.zeros((1, 2, 21))}, "initial_c must have shape {1,2,20}"),
+    "a state of two directions": ({"h_0": np.zeros((2, 2, 20))}, "must have shape {1,2,20}"),
+    "a state without its directions": ({"h_0": np.zeros((2, 20))}, "must have shape {1,2,20}"),
 }
 
 

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from onnx import TensorProto
 
 from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
+from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
+from seqport.runtime.rewriting.proof import proven
 
 if TYPE_CHECKING:
-    import onnx
     import onnxruntime
 
 _LARGE = 1 << 16  # bytes
 
 
-def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxruntime.InferenceSession | str:
+@dataclass(frozen=True)
+class OwnForm:
+    """A model on seqport's operators.
+
+    Attributes:
+        session: opened.
+        takes_lengths: whether any of its layers does.
+    """
+
+    session: onnxruntime.InferenceSession
+    takes_lengths: bool
+
+
+def open_own_form(path: Path, host: Host, model: bytes | None = None) -> OwnForm | str:
     """A model with seqport's operators, opened on the CPU; or why it runs on ONNX Runtime's.
 
     Args:
@@ -29,14 +46,6 @@ def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxrun
     library = kernels.library()
     if library is None:
         return kernels.NOT_BUILT
-    try:
-        import onnx
-
-        from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
-        from seqport.runtime.rewriting.proof import proven
-    except ImportError as error:
-        return f"rewriting a model needs the package onnx ({error}): pip install onnx"
-
     why_not = proven()
     cells = [cell for cell, reason in why_not.items() if not reason]
     rewritten = onnx.load(path, load_external_data=False) if model is None else onnx.load_from_string(model)
@@ -46,10 +55,12 @@ def open_own_form(path: Path, host: Host, model: bytes | None = None) -> onnxrun
             "no recurrent layer of it has constant float32 weights and the usual activations, or one that takes "
             "lengths has a clip, peepholes or others"
         )
+    takes_lengths = any(node.op_type == "Recurrent" and node.input[1] for node in rewritten.graph.node)
     weights = _taken_out(rewritten)
     data = rewritten.SerializeToString()
     del rewritten
-    return open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library, weights=weights)
+    session = open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library, weights=weights)
+    return OwnForm(session, takes_lengths)
 
 
 def _taken_out(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -57,8 +68,6 @@ def _taken_out(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
     Protobuf ends at 2 GiB, too.
     """
-    from onnx import TensorProto
-
     weights = {}
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > _LARGE:
