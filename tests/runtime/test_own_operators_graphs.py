@@ -14,8 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from seqport.runtime import KernelsError, Session, kernels
 from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
 
+from .own_layers import answers, opened, own, require_same
 from .recurrent_graphs import GATES, HIDDEN, INPUT_DIM, Feed, Form, feed_of, model_of, run
-from .test_own_operators import answers, opened, own, require_same
 from .test_packing_lookups import WAYS, feed_with, model_with
 from .test_packing_steps import BETWEEN, BEYOND, CLASSES, Graph, nodes_of
 
