@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-enum { PANEL = 16, TILE_ROWS = 6, TILE_PANELS = 4, MOST_GATES = 4 };
+enum { PANEL = 16, TILE_ROWS = 6, TILE_PANELS = 4 };
 
 enum cell { RNN_TANH, RNN_RELU, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM };
 

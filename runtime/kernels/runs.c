@@ -5,6 +5,9 @@
  * and that threads come at all some five. */
 static const double READING_ROWS = 2.5, MEETING = 5e4, COMING = 2.5e5;
 
+/* Weights of both directions that are read at once had better fit into the cache that the threads share. */
+enum { SHARED_CACHE = 16 << 20 };
+
 enum way {
   ALONE,   /* one thread computes all */
   APART,   /* each group of rows in each direction has a thread, from the first step to the last */
@@ -37,7 +40,9 @@ static struct plan plan_of(const struct run *run, size_t threads) {
   }
   const double by_one = directions * step * (all + READING_ROWS * longest);
   const double turns = (double)group_rows(split.groups * run->directions, threads);
-  const double by_rows = COMING + turns * step * (first + READING_ROWS * longest);
+  const int both = run->directions > 1 && split.groups < threads;
+  const double reading = both && 2 * step * sizeof(float) > SHARED_CACHE ? 2 * READING_ROWS : READING_ROWS;
+  const double by_rows = COMING + turns * step * (first + reading * longest);
   const double part = (double)group_rows(layer->blocks, least(threads, layer->blocks)) / (double)layer->blocks;
   const double meetings = longest * (layer->cell == GRU_RESET_BEFORE ? 2.0 : 1.0);
   const double by_steps = COMING + directions * (part * step * (all + READING_ROWS * longest) + MEETING * meetings);

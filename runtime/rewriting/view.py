@@ -43,20 +43,44 @@ class View:
         self._constant = {name for name in self._initializers if name not in overridable}
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The value of an initializer or of a Constant node; None where it is computed, or a caller may override it."""
+        """The value of an initializer or of a Constant node, or what is widened from one (`_widened`).
+
+        None where it is computed otherwise, or a caller may override it.
+        """
         if name in self._constant:
             return self._array(self._initializers[name])
         node = self.producers.get(name)
-        if node is None or node.op_type != "Constant":
+        if node is None:
             return None
+        if node.op_type != "Constant":
+            return self._widened(node)
         tensor = next((a.t for a in node.attribute if a.name == "value"), None)
         return None if tensor is None else self._array(tensor)
+
+    def _widened(self, node: NodeProto) -> np.ndarray | None:
+        """What ONNX Runtime makes of weights that are stored narrow when it opens a file: by Cast and Mul."""
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ("Cast", "Mul"):
+            return None
+        values = [self.constant(name) for name in node.input]
+        if any(value is None for value in values):
+            return None
+        if node.op_type == "Mul":
+            return values[0] * values[1]  # type: ignore[operator]
+        to = helper.tensor_dtype_to_np_dtype(attribute(node, "to", TensorProto.FLOAT))
+        return values[0].astype(to)  # type: ignore[union-attr]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of what `constant` gives, without reading it; None where that would be."""
         if name in self._constant:
             return tuple(self._initializers[name].dims)
-        value = self.constant(name) if name in self.producers else None
+        node = self.producers.get(name)
+        if node is None:
+            return None
+        if node.op_type in ("Cast", "Mul"):
+            shapes = [self.shape(given) for given in node.input]
+            known = [shape for shape in shapes if shape is not None]
+            return np.broadcast_shapes(*known) if len(known) == len(shapes) else None
+        value = self.constant(name)
         return None if value is None else value.shape
 
     def _array(self, tensor: TensorProto) -> np.ndarray:

@@ -236,3 +236,22 @@ def test_a_session_says_what_computes_its_layers(tmp_path: Path) -> None:
         Session(tmp_path / "clip.onnx", "cpu", kernels="seqport")
     with pytest.raises(KernelsError, match='kernels is \'own\', expected "auto", "seqport" or "onnxruntime"'):
         Session(tmp_path / "plain.onnx", "cpu", kernels="own")
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8], ids=str)
+@pytest.mark.parametrize("form", [Form("LSTM", 2), Form("GRU", direction="bidirectional")], ids=str)
+def test_weights_may_be_stored_narrow(form: Form, kind: int) -> None:
+    model = model_of(form)
+    fed = {name for node in model.graph.node if node.op_type in GATES for name in node.input[1:4]}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in fed]:
+        wide, scale = tensor.name, np.float32(1 / 64)
+        array = numpy_helper.to_array(tensor) / scale
+        narrow = array.round().clip(-127, 127) if kind == TensorProto.INT8 else array
+        stored = narrow.astype(helper.tensor_dtype_to_np_dtype(kind))
+        tensor.CopyFrom(numpy_helper.from_array(stored, f"{wide}.stored"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(scale), f"{wide}.scale"))
+        model.graph.node.insert(0, helper.make_node("Mul", [f"{wide}.cast", f"{wide}.scale"], [wide]))
+        model.graph.node.insert(0, helper.make_node("Cast", [f"{wide}.stored"], [f"{wide}.cast"], to=FLOAT))
+    other = require_alike(model, form)
+    assert not nodes_of(other, "Mul"), "what is widened already"
+    assert len(nodes_of(other, "Recurrent")) == form.layers
