@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,7 @@ class Loaded:
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
         self._skips_padding = False
+        self._listing = weakref.WeakSet[Any]()  # the forms that take lists
         self.kernels_note = self._use_own_operators(packing, kernels)
         self._choice = self._packing_choice(packing)
         self._streaming: StreamModel | str | None = None  # or why there are no streams
@@ -63,6 +65,12 @@ class Loaded:
     def packing_note(self) -> str:
         """Why no batch runs packed, where one was asked to; empty else."""
         return self._choice.note if self._choice else ""
+
+    @property
+    def taking_lists(self) -> onnxruntime.InferenceSession | None:
+        """What is to run a batch as a list (see `listed`); None where nothing takes one."""
+        session = self.session
+        return session if session in self._listing else None
 
     def session_for(self, feed: Mapping[str, Any]) -> onnxruntime.InferenceSession:
         """What is to run a checked batch."""
@@ -93,13 +101,19 @@ class Loaded:
         except ImportError as error:
             return f"rewriting a model needs the package onnx ({error}): pip install onnx"
         try:
-            made = own_form.open_own_form(self._path, self._host)
+            made = own_form.open_own_form(self._path, self._host, self._sequences())
         except Exception as error:  # whatever it is, the file itself runs
             return f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             return made
         self.session, self._skips_padding = made.session, made.takes_lengths
+        if made.takes_lists:
+            self._listing.add(made.session)
         return ""
+
+    def _sequences(self) -> set[str]:
+        described = self._description.sequences if self._description else ()
+        return {name for sequence in described for name in sequence.inputs}
 
     def _packing_choice(self, packing: str) -> Choice | None:
         provider = self._provider
@@ -143,8 +157,10 @@ class Loaded:
         from seqport.runtime.rewriting import own_form
 
         with contextlib.suppress(Exception):
-            made = own_form.open_own_form(self._path, self._host, model)
+            made = own_form.open_own_form(self._path, self._host, self._sequences(), model)
             if not isinstance(made, str):
+                if made.takes_lists:
+                    self._listing.add(made.session)
                 return made.session
         return self._open(model)
 

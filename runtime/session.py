@@ -153,7 +153,7 @@ class Session(AsyncCalls):
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
 
     def _taking_lists(self) -> onnxruntime.InferenceSession | None:
-        return None if self.kernels_note else self._model.session
+        return self._model.taking_lists
 
     def bind(self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None) -> Binding:
         """Prepare repeated runs of one shape, on buffers that stay in place.

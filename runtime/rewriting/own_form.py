@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from onnx import TensorProto
 from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
+from seqport.runtime.rewriting.list_safe import takes_lists
 from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
 from seqport.runtime.rewriting.proof import proven
+from seqport.runtime.rewriting.view import View
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,18 +32,21 @@ class OwnForm:
     Attributes:
         session: opened.
         takes_lengths: whether any of its layers does.
+        takes_lists: whether it may get its rows as a list (see `list_safe`).
     """
 
     session: onnxruntime.InferenceSession
     takes_lengths: bool
+    takes_lists: bool
 
 
-def open_own_form(path: Path, host: Host, model: bytes | None = None) -> OwnForm | str:
+def open_own_form(path: Path, host: Host, sequences: Collection[str], model: bytes | None = None) -> OwnForm | str:
     """A model with seqport's operators, opened on the CPU; or why it runs on ONNX Runtime's.
 
     Args:
         path: the ONNX file.
         host: its threads and memory.
+        sequences: its inputs that have an entry a step.
         model: bytes that stand in the file's place, made from it.
     """
     library = kernels.library()
@@ -56,11 +62,12 @@ def open_own_form(path: Path, host: Host, model: bytes | None = None) -> OwnForm
             "lengths has a clip, peepholes or others"
         )
     takes_lengths = any(node.op_type == "Recurrent" and node.input[1] for node in rewritten.graph.node)
+    listed = takes_lengths and takes_lists(View(rewritten, path.parent), sequences)
     weights = _taken_out(rewritten)
     data = rewritten.SerializeToString()
     del rewritten
     session = open_session(data, host, CPU_PROVIDER, folder=path.parent, operators=library, weights=weights)
-    return OwnForm(session, takes_lengths)
+    return OwnForm(session, takes_lengths, listed)
 
 
 def _taken_out(model: onnx.ModelProto) -> dict[str, np.ndarray]:

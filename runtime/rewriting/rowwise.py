@@ -93,7 +93,7 @@ def follow(view: View, nodes: Iterable[NodeProto], sources: Mapping[str, Layout]
     found: list[Step] = []
     for node in nodes:
         if node.output and node.output[0] not in known:
-            step = _step(view, node, known)
+            step = step_of(view, node, known)
             if step is not None:
                 known[step.output] = step.layout
                 found.append(step)
@@ -119,7 +119,8 @@ def _is_large(view: View, node: NodeProto) -> bool:
     return node.op_type == "MatMul" and math.prod(view.shape(node.input[1]) or (0,)) >= _WORTH
 
 
-def _step(view: View, node: NodeProto, known: Mapping[str, Layout]) -> Step | None:
+def step_of(view: View, node: NodeProto, known: Mapping[str, Layout]) -> Step | None:
+    """A node that works step by step on these values; None for any other."""
     if node.domain not in ("", "ai.onnx") or any(node.output[1:]):
         return None
     needs = tuple(name for name in node.input if name in known)

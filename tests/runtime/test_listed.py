@@ -91,14 +91,74 @@ def counted(model: onnx.ModelProto, description: Description) -> Description:
     return description
 
 
-@pytest.mark.parametrize("change", [pooled, counted])
+def far_sighted(model: onnx.ModelProto, description: Description) -> Description:
+    """Each step sees those 16 steps away, which a short trial would not show."""
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(kernel, "kernel"))
+    (turn,) = [node for node in model.graph.node if "x" in node.input]
+    turn.input[0] = "seen"
+    place = list(model.graph.node).index(turn)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["features_first"], perm=[0, 2, 1]),
+        helper.make_node("Conv", ["features_first", "kernel"], ["far"], dilations=[16], pads=[16, 16]),
+        helper.make_node("Transpose", ["far"], ["seen"], perm=[0, 2, 1]),
+    ]
+    for offset, node in enumerate(nodes):
+        model.graph.node.insert(place + offset, node)
+    return description
+
+
+@pytest.mark.parametrize("change", [pooled, counted, far_sighted])
 def test_a_model_that_looks_at_the_padded_batch_gets_it(artifact, change, monkeypatch) -> None:
     path = artifact()
     described_anew(path, change)
     session = Session(path, "cpu", kernels="seqport")
+    items = items_of(session, [40, 3, 22])
     kinds = forms_run(session, monkeypatch)
-    session.predict(items_of(session, LENGTHS))
+    answers = session.predict(items)
     assert set(kinds) == {dict}
+    monkeypatch.undo()
+    if change is far_sighted:
+        require_alone(session, items, answers)
+
+
+def clipped(model: onnx.ModelProto, description: Description) -> Description:
+    """Lengths bounded by the steps that there are, as exporters write them."""
+    (cast,) = [node for node in model.graph.node if node.op_type == "Cast"]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), "along_steps"))
+    nodes = [
+        helper.make_node("Shape", ["x"], ["extents"]),
+        helper.make_node("Gather", ["extents", "along_steps"], ["padded_to"]),
+        helper.make_node("Min", ["lengths", "padded_to"], ["bounded"]),
+    ]
+    cast.input[0] = "bounded"
+    for place, node in enumerate(nodes):
+        model.graph.node.insert(place, node)
+    return description
+
+
+def labelled(model: onnx.ModelProto, description: Description) -> Description:
+    """The most likely class of each step beside the logits."""
+    model.graph.node.append(helper.make_node("ArgMax", ["output"], ["label"], axis=-1, keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["batch", "seq"]))
+    (sequence,) = description.sequences
+    sequence = replace(sequence, outputs={**sequence.outputs, "label": 1})
+    outputs = (*description.outputs, TensorInfo("label", "int64", ("batch", "seq")))
+    return replace(description, outputs=outputs, sequences=(sequence,))
+
+
+@pytest.mark.parametrize("change", [clipped, labelled])
+def test_what_looks_at_no_other_step_goes_as_a_list(artifact, change, monkeypatch) -> None:
+    path = artifact()
+    described_anew(path, change)
+    session = Session(path, "cpu", kernels="seqport")
+    items = items_of(session, LENGTHS)
+    kinds = forms_run(session, monkeypatch)
+    answers = session.predict(items)
+    assert kinds == [Listed]
+    for answer in answers:
+        if "label" in answer:
+            np.testing.assert_array_equal(answer["label"], answer["output"].argmax(-1))
 
 
 @pytest.mark.parametrize(
