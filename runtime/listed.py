@@ -1,12 +1,14 @@
 """Batches as lists: their valid steps alone, one row behind the other, so that nothing is padded on the way either.
 
-seqport's operators take a list where a batch has one row and its lengths are of more. Whether a whole model does so
-too, whatever else it computes, is tried before the first one: on made-up rows, beside the padded batch.
+seqport's operators take a list where a batch has one row and its lengths are of more. A model does where nothing else
+in it looks at more than one step (`rewriting.list_safe`); before the first list that is tried too, on made-up rows,
+beside the padded batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +23,20 @@ if TYPE_CHECKING:
 
 # Rows of these many steps are tried.
 _TRIALS = ((5, 2, 4), (1, 3))
+# Of an axis that has nothing to do with the steps.
+_OTHER = 3
 # Other than recurrent layers may sum in an order that depends on how many steps there are.
 _CLOSE = 1e-5
 
 
 class Listed(dict[str, Any]):
-    """The inputs of a batch as a list; `Session.run` takes them unchecked."""
+    """The inputs of a batch as a list; `Session.run` takes them unchecked.
+
+    Attributes:
+        session: ONNX Runtime's, which takes lists.
+    """
+
+    session: onnxruntime.InferenceSession
 
 
 class Lists:
@@ -43,7 +53,7 @@ class Lists:
     ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._lengths, self._lengths_dtype, self._lengths_rank = lengths
-        self._tried: tuple[object, bool] = (None, False)
+        self._tried: tuple[Callable[[], object], bool] = (lambda: None, False)
 
     @classmethod
     def of(cls, description: Description, inputs: Mapping[str, Slot], outputs: Mapping[str, Slot]) -> Lists | None:
@@ -60,15 +70,24 @@ class Lists:
             return None
         return cls(inputs, outputs, (info.name, dtype, len(info.axes)))
 
-    def answers(self, run: Run, columns: Sequence[Sequence[np.ndarray]], lengths: Sequence[int]) -> list[Answer]:
+    def answers(
+        self,
+        session: onnxruntime.InferenceSession,
+        run: Run,
+        columns: Sequence[Sequence[np.ndarray]],
+        lengths: Sequence[int],
+    ) -> list[Answer]:
         """Run some rows as a list.
 
         Args:
-            run: takes the list.
+            session: that takes lists.
+            run: runs it.
             columns: an array a row, for each input.
             lengths: of the rows.
         """
-        return self.cut(run(self.feed(columns, lengths)), lengths)
+        feed = self.feed(columns, lengths)
+        feed.session = session
+        return self.cut(run(feed), lengths)
 
     def feed(self, columns: Sequence[Sequence[np.ndarray]], lengths: Sequence[int]) -> Listed:
         """The list of some rows; an array a row for each input."""
@@ -97,20 +116,21 @@ class Lists:
         return answers
 
     def taken_by(self, session: onnxruntime.InferenceSession) -> bool:
-        """Whether a model takes lists; tried once for each."""
-        if self._tried[0] is not session:
-            self._tried = (session, all(self._agrees(session, lengths) for lengths in _TRIALS))
+        """Whether a model, in which nothing was found that looks at several steps, takes lists; tried once for each."""
+        if self._tried[0]() is not session:
+            agrees = all(self._agrees(session, lengths) for lengths in _TRIALS)
+            self._tried = (weakref.ref(session), agrees)
         return self._tried[1]
 
     def _agrees(self, session: onnxruntime.InferenceSession, lengths: Sequence[int]) -> bool:
         random = np.random.default_rng(len(lengths))
-        columns = [[_row(slot, steps, random) for steps in lengths] for slot in self._inputs.values()]
-        feed = self.feed(columns, lengths)
-        padded = dict(feed)
-        for (name, slot), rows in zip(self._inputs.items(), columns, strict=True):
-            padded[name] = slot.pack(rows, max(lengths))
         names = list(self._outputs)
         try:
+            columns = [[_row(slot, steps, random) for steps in lengths] for slot in self._inputs.values()]
+            feed = self.feed(columns, lengths)
+            padded = dict(feed)
+            for (name, slot), rows in zip(self._inputs.items(), columns, strict=True):
+                padded[name] = slot.pack(rows, max(lengths))
             expected, found = (
                 dict(zip(names, map(np.asarray, session.run(names, one)), strict=True)) for one in (padded, dict(feed))
             )
@@ -120,7 +140,7 @@ class Lists:
         rows = {name: slot.cut(expected[name], lengths) for name, slot in self._outputs.items()}
         return all(
             answer[name].shape == rows[name][place].shape
-            and np.allclose(answer[name], rows[name][place], rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+            and np.allclose(answer[name], rows[name][place], rtol=_CLOSE, atol=_CLOSE)
             for place, answer in enumerate(answers)
             for name in rows
         )
@@ -128,7 +148,11 @@ class Lists:
 
 def _row(slot: Slot, steps: int, random: np.random.Generator) -> np.ndarray:
     """A made-up row: normal numbers, or ids, which are at least 0 and 1 in any table."""
-    shape = [axis if isinstance(axis, int) else steps for axis in slot.row_axes]
+    along = slot.row_steps if slot.sequence else -1
+    shape = [
+        axis if isinstance(axis, int) else steps if place == along else _OTHER
+        for place, axis in enumerate(slot.row_axes)
+    ]
     dtype = numpy_dtype(slot.info.dtype)
     if dtype is not None and dtype.kind == "f":
         return random.normal(size=shape).astype(dtype)

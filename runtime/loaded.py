@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -54,11 +53,13 @@ class Loaded:
         self.session = opened.session
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
+        self._packing, self._kernels = packing, kernels
         self._skips_padding = False
         self._listing = weakref.WeakSet[Any]()  # the forms that take lists
         self.kernels_note = self._use_own_operators(packing, kernels)
         self._choice = self._packing_choice(packing)
         self._streaming: StreamModel | str | None = None  # or why there are no streams
+        self._note_of_streams = ""
         self._opening = threading.Lock()
 
     @property
@@ -156,13 +157,18 @@ class Loaded:
             return self._open(model)
         from seqport.runtime.rewriting import own_form
 
-        with contextlib.suppress(Exception):
+        try:
             made = own_form.open_own_form(self._path, self._host, self._sequences(), model)
-            if not isinstance(made, str):
-                if made.takes_lists:
-                    self._listing.add(made.session)
-                return made.session
-        return self._open(model)
+        except Exception as error:
+            made = f"{type(error).__name__}: {error}"
+        if isinstance(made, str):
+            if self._kernels == "seqport":
+                raise KernelsError(f"{self._path} cannot run as streams on seqport's operators: {made}")
+            self._note_of_streams = f"streams cannot run on seqport's operators: {made}"
+            return self._open(model)
+        if made.takes_lists:
+            self._listing.add(made.session)
+        return made.session
 
     def stream_model(self, description: Description, run: Run) -> StreamModel:
         """The model opened for streams, once; it takes the file's place. A refusal is remembered too.
@@ -183,6 +189,9 @@ class Loaded:
                     self._streaming = str(error)  # the error itself would keep the rewritten model in memory
                     raise
                 self._streaming = opened
+                if self._note_of_streams:
+                    self.kernels_note, self._skips_padding = self._note_of_streams, False
+                    self._choice = self._packing_choice("auto")
                 if self._choice:  # before the session is replaced, which a packed form might do at the same time
                     self._choice.stand_in(opened.session)
                 self.session = opened.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ from seqport.runtime.windows import ReadAhead, Window
 
 if TYPE_CHECKING:
     import onnxruntime
+
+# What runs, an array a row for each input, the lengths → an answer a row
+AnswerList = Callable[[Run, list[list[np.ndarray]], list[int]], list[Answer]]
 
 # From so many rows on, some runs for the sake of learning what runs cost are worth what they take.
 _WORTH_SAMPLES = 64
@@ -120,7 +124,7 @@ class RaggedBatches:
             if options.progress:
                 options.progress(done, total)
 
-    def _answers(self, run: Run, rows: Rows, batch: list[int], lists: Lists | None = None) -> list[Any]:
+    def _answers(self, run: Run, rows: Rows, batch: list[int], lists: AnswerList | None = None) -> list[Any]:
         """What a batch answers; where the model refuses it, what each of its rows does alone."""
         try:
             return self._run(run, rows, batch, lists)
@@ -129,24 +133,25 @@ class RaggedBatches:
                 return [of_item(rows.indices[batch[0]], error)]
         return [answer for row in batch for answer in self._answers(run, rows, [row])]
 
-    def _run(self, run: Run, rows: Rows, batch: list[int], lists: Lists | None) -> list[Answer]:
+    def _run(self, run: Run, rows: Rows, batch: list[int], lists: AnswerList | None) -> list[Answer]:
         started = self._clock()
         lengths = [[column[row] for row in batch] for column in rows.lengths]
         longest = [max(steps) for steps in lengths]
         columns = [[column[row] for row in batch] for column in rows.columns]
         if lists and len(batch) > 1:
-            answers = lists.answers(run, columns, lengths[0])
-        else:
-            answers = self._run_padded(run, columns, lengths, longest)
+            return lists(run, columns, lengths[0])
+        answers = self._run_padded(run, columns, lengths, longest)
         # A model without sequences takes one step a row.
         steps, valid = (sum(longest), sum(map(sum, lengths))) if lengths else (1, len(batch))
         self.cost.observe(len(batch), steps, valid, self._clock() - started)
         return answers
 
-    def _taken_lists(self) -> Lists | None:
-        """How rows make lists, where the model takes them."""
+    def _taken_lists(self) -> AnswerList | None:
+        """What answers rows as a list, where the model takes lists."""
         session, lists = self._taking_lists(), self._lists
-        return lists if lists and session is not None and lists.taken_by(session) else None
+        if lists is None or session is None or not lists.taken_by(session):
+            return None
+        return partial(lists.answers, session)
 
     def _run_padded(
         self, run: Run, columns: list[list[np.ndarray]], lengths: list[list[int]], longest: list[int]

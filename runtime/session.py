@@ -140,7 +140,7 @@ class Session(AsyncCalls):
             OutputBufferError: an array of `out` does not fit its output.
         """
         if type(inputs) is Listed:
-            feed, session = inputs, self._model.session
+            feed, session = inputs, inputs.session
         else:
             feed = self._check(inputs)
             session = self._model.session_for(feed)

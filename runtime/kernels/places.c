@@ -12,6 +12,7 @@ struct places {
   size_t batch_major; /* of the padded batch: [B, T], else [T, B] */
   size_t of_valid;    /* the places of the valid steps in the flat batch, [N]; else of every step among those, [B, T] */
   size_t rows_first;  /* of the extents: [B, T], else [T, B] */
+  size_t lists;       /* whether a batch may be a list */
 };
 
 struct batch {
@@ -27,6 +28,7 @@ static OrtStatus *create(const OrtCustomOp *op, const void *table, const OrtKern
   OrtStatus *status = seqport_attribute(info, "batch_major", &kernel->batch_major);
   if (!status) status = seqport_attribute(info, "of_valid", &kernel->of_valid);
   if (!status) status = seqport_attribute(info, "rows_first", &kernel->rows_first);
+  if (!status) status = seqport_attribute(info, "lists", &kernel->lists);
   if (status)
     free(kernel);
   else
@@ -46,7 +48,7 @@ static OrtStatus *read_batch(const struct places *kernel, const struct tensor *l
   batch->rows = (size_t)lengths->shape[0];
   batch->steps = (size_t)extent[kernel->rows_first ? 1 : 0];
   const size_t rows = (size_t)extent[kernel->rows_first ? 0 : 1];
-  batch->listed = rows == 1 && batch->rows != 1;
+  batch->listed = kernel->lists && rows == 1 && batch->rows != 1;
   TRY(seqport_total(lengths, batch->listed ? batch->rows : rows, batch->steps, &batch->total));
   if (batch->listed && batch->total != batch->steps)
     return seqport_refuse("a list of %zu steps, but the lengths add up to %zu", batch->steps, batch->total);

@@ -2,10 +2,11 @@
  *
  * Attributes: cell (enum cell), input_dim, hidden_size, directions, reversed (bit d of direction d), x_layout, y_layout
  * (enum layout), gives (bits: Y, Y_h, Y_c), threads, vectors (8 or 16 lanes; 0 for the widest), rows_first (of the
- * extents: [B, T], else [T, B]), keeps (whether a run's memory is kept for the next one).
+ * extents: [B, T], else [T, B]), keeps (whether a run's memory is kept for the next one), lists (whether a batch may be
+ * one).
  * Inputs: X, sequence_lens [B] or none, W, R and B in panels (see cells.h), initial_h and initial_c [D, B, H] or none,
  * and the extents of the batch, where X has only valid steps and Y has all.
- * A batch may be a list: its valid steps alone, as if they were one row. Then Y is one too.
+ * A list is the valid steps of a batch alone, as if they were one row; then Y is one too.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ struct room {
 
 struct recurrent {
   const struct vectors *vectors;
-  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first, keeps;
+  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first, keeps, lists;
   _Atomic(struct room *) spare;
 };
 
@@ -82,6 +83,7 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, struct recurrent *k
   TRY(seqport_attribute(info, "threads", &kernel->threads));
   TRY(seqport_attribute(info, "rows_first", &kernel->rows_first));
   TRY(seqport_attribute(info, "keeps", &kernel->keeps));
+  TRY(seqport_attribute(info, "lists", &kernel->lists));
   TRY(seqport_attribute(info, "vectors", &lanes));
   kernel->vectors = vectors_of(lanes);
   const int known = kernel->cell <= LSTM && kernel->directions - 1 < 2 && kernel->x_layout <= VALID &&
@@ -146,7 +148,7 @@ static OrtStatus *read_extents(struct batch *batch) {
     for (size_t b = 0; b < rows; b++)
       if (batch->lengths[b] > 0 && (size_t)batch->lengths[b] > batch->steps) batch->steps = (size_t)batch->lengths[b];
   }
-  batch->listed = lengths->given && rows == 1 && batch->rows != 1;
+  batch->listed = kernel->lists && lengths->given && rows == 1 && batch->rows != 1;
   if (!batch->listed) batch->rows = rows;
   return NULL;
 }

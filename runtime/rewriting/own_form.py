@@ -15,7 +15,7 @@ from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.rewriting.list_safe import takes_lists
-from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
+from seqport.runtime.rewriting.own_operators import Machine, use_own_operators, why_none
 from seqport.runtime.rewriting.proof import proven
 from seqport.runtime.rewriting.view import View
 
@@ -56,13 +56,12 @@ def open_own_form(path: Path, host: Host, sequences: Collection[str], model: byt
     cells = [cell for cell, reason in why_not.items() if not reason]
     rewritten = onnx.load(path, load_external_data=False) if model is None else onnx.load_from_string(model)
     if not use_own_operators(rewritten, path.parent, Machine(host.most_threads, cells, keeps=host.memory != "release")):
-        reasons = "; ".join(sorted({reason for reason in why_not.values() if reason}))
-        return reasons or (
-            "no recurrent layer of it has constant float32 weights and the usual activations, or one that takes "
-            "lengths has a clip, peepholes or others"
-        )
+        return why_none(rewritten, path.parent, why_not)
     takes_lengths = any(node.op_type == "Recurrent" and node.input[1] for node in rewritten.graph.node)
     listed = takes_lengths and takes_lists(View(rewritten, path.parent), sequences)
+    for node in rewritten.graph.node if listed else ():
+        for attribute in node.attribute if node.domain == kernels.DOMAIN else ():
+            attribute.i = 1 if attribute.name == "lists" else attribute.i
     weights = _taken_out(rewritten)
     data = rewritten.SerializeToString()
     del rewritten

@@ -7,7 +7,7 @@ those only. A row of no steps keeps its initial state, which ONNX Runtime's own 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from seqport.runtime.rewriting.native import DEFAULTS, GATES, Native
 from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
 from seqport.runtime.rewriting.view import View, reads, replace_nodes
 
+# The first that asks for a part of a shape.
+_OPSET = 15
 # enum cell of cells.h
 CELLS = ("RNN tanh", "RNN relu", "GRU reset after", "GRU reset before", "LSTM")
 # enum layout of recurrent.c
@@ -44,12 +46,14 @@ class Machine:
         cells: of CELLS, those that were proven here.
         vectors: floats a vector; 0 for the widest that the processor has.
         keeps: whether the memory of a run is kept for the next one.
+        lists: whether a batch may be a list (see `list_safe`).
     """
 
     threads: int
     cells: Collection[str] = CELLS
     vectors: int = 0
     keeps: bool = True
+    lists: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def use_own_operators(model: ModelProto, folder: Path, machine: Machine) -> list
         takes lengths cannot be.
     """
     view = View(model, folder)
-    layers = _layers(view, machine)
+    layers = _layers(view, machine) if _opset(model) >= _OPSET else []
     if not layers:
         return []
     sharing: dict[str, list[_Layer]] = {}
@@ -131,6 +135,34 @@ def use_own_operators(model: ModelProto, folder: Path, machine: Machine) -> list
     model.graph.initializer.extend(tensor for tensor in job.emit.initializers if tensor.name in used)
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return [layer.native.node.name for layer in layers]
+
+
+def _opset(model: ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def why_none(model: ModelProto, folder: Path, why_not: Mapping[str, str]) -> str:
+    """Why `use_own_operators` replaced nothing.
+
+    Args:
+        model: as it was.
+        folder: where its external data are.
+        why_not: of each of CELLS, why it may not be used; empty where it may.
+    """
+    if _opset(model) < _OPSET:
+        return f"the model has opset {_opset(model)}, expected {_OPSET} or later: export it again"
+    view = View(model, folder)
+    natives = [native for node in view.graph.node if (native := Native.of(node))]
+    for native in sorted(natives, key=lambda native: not native.lengths):
+        cell, name = cell_of(native), native.node.name
+        if not cell:
+            return f"layer {name!r} has a clip, peepholes or others than the usual activations"
+        if why_not[cell]:
+            return why_not[cell]
+        weights = native.weights(view.constant)
+        if weights is None or not _fit(native, weights):
+            return f"the weights of layer {name!r} are computed, or not float32, or of other shapes than it says"
+    return "it has no recurrent layer in the usual layout" if not natives else "its nodes cannot be put in order anew"
 
 
 def _layers(view: View, machine: Machine) -> list[_Layer]:
@@ -195,6 +227,7 @@ def _emit(job: _Job, layer: _Layer) -> None:
             threads=job.machine.threads,
             vectors=job.machine.vectors,
             keeps=int(job.machine.keeps),
+            lists=int(job.machine.lists),
         )
         emit.nodes.append(node)
     job.gone += [native.node, *layer.link.between]
@@ -229,7 +262,7 @@ def _input(job: _Job, layer: _Layer) -> tuple[_Batch, str, int]:
         batch = job.batches[layer.lengths, layer.fed] = _Batch(layer.lengths, extents, layer.batch_major)
     if front is None:
         return batch, layer.fed, int(layer.batch_major)
-    place = _places(emit, batch, batch_major=layer.batch_major, of_valid=1)
+    place = _places(job, batch, batch_major=layer.batch_major, of_valid=1)
     numbers = emit.op("Gather", emit.op("Reshape", front.entry, emit.const([1, -1])), place, axis=1)
     values = {front.entry: numbers}
     for step in front.steps:
@@ -307,18 +340,19 @@ def _spread(job: _Job, batch: _Batch, value: str, name: str, *, batch_major: boo
             batch_major=int(batch_major),
             of_valid=0,
             rows_first=int(batch.rows_first),
+            lists=int(job.machine.lists),
         )
         emit.nodes.append(node)
         return
     if batch_major not in batch.places:
-        batch.places[batch_major] = _places(emit, batch, batch_major=batch_major, of_valid=0)
+        batch.places[batch_major] = _places(job, batch, batch_major=batch_major, of_valid=0)
     placed = emit.op("Gather", value, batch.places[batch_major], axis=1)
     emit.nodes.append(helper.make_node("Squeeze", [placed, emit.const([0])], [name]))
 
 
-def _places(emit: Emitter, batch: _Batch, *, batch_major: bool, of_valid: int) -> str:
+def _places(job: _Job, batch: _Batch, *, batch_major: bool, of_valid: int) -> str:
     """Of the valid steps in the padded batch, or of every step of that among those."""
-    return emit.op(
+    return job.emit.op(
         "Places",
         batch.lengths,
         batch.extents,
@@ -326,6 +360,7 @@ def _places(emit: Emitter, batch: _Batch, *, batch_major: bool, of_valid: int) -
         batch_major=int(batch_major),
         of_valid=of_valid,
         rows_first=int(batch.rows_first),
+        lists=int(job.machine.lists),
     )
 
 

@@ -76,7 +76,7 @@ class View:
         node = self.producers.get(name)
         if node is None:
             return None
-        if node.op_type in ("Cast", "Mul"):
+        if node.op_type in ("Cast", "Mul") and node.domain in ("", "ai.onnx"):
             shapes = [self.shape(given) for given in node.input]
             known = [shape for shape in shapes if shape is not None]
             return np.broadcast_shapes(*known) if len(known) == len(shapes) else None

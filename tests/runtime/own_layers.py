@@ -105,7 +105,7 @@ def own(model: ModelProto, threads: int = 1, vectors: int = 0) -> ModelProto:
     """A copy of a model on seqport's operators."""
     copy = ModelProto()
     copy.CopyFrom(model)
-    assert use_own_operators(copy, Path(), Machine(threads, vectors=vectors))
+    assert use_own_operators(copy, Path(), Machine(threads, vectors=vectors, lists=True))
     return copy
 
 
