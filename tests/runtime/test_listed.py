@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,3 +201,40 @@ def test_a_session_that_streams_is_tried_anew(artifact, monkeypatch) -> None:
     assert kinds
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one["output"], other["output"], rtol=0, atol=1e-6)
+
+
+def test_a_session_that_streams_lets_the_first_form_go(artifact) -> None:
+    session = Session(artifact("lstm"), "cpu", kernels="seqport")
+    session.predict(items_of(session, LENGTHS))
+    before = weakref.ref(session._model.session)
+    session.stream()
+    gc.collect()
+    assert before() is None
+
+
+def beside(model: onnx.ModelProto, description: Description) -> Description:
+    """An initial state that follows from another input, whose second axis has nothing to do with the steps."""
+    model.graph.input.append(helper.make_tensor_value_info("context", onnx.TensorProto.FLOAT, ["batch", "k", 4]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "along_k"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "in_front"))
+    (layer,) = [node for node in model.graph.node if node.op_type == "GRU"]
+    layer.input.append("h_0")
+    nodes = [
+        helper.make_node("ReduceMean", ["context", "along_k"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "in_front"], ["h_0"]),
+    ]
+    for place, node in enumerate(nodes):
+        model.graph.node.insert(place, node)
+    inputs = (*description.inputs, TensorInfo("context", "float32", ("batch", "k", 4)))
+    return replace(description, inputs=inputs)
+
+
+def test_another_dynamic_axis_does_not_disturb(artifact) -> None:
+    path = artifact("gru")
+    described_anew(path, beside)
+    random = np.random.default_rng(0)
+    session, other = (Session(path, "cpu", kernels=kernels) for kernels in ("seqport", "onnxruntime"))
+    rows = items_of(session, LENGTHS)
+    items = [{"x": x, "context": random.standard_normal((2, 4), np.float32)} for x in rows]
+    for one, expected in zip(session.predict(items), other.predict(items), strict=True):
+        np.testing.assert_allclose(one["output"], expected["output"], rtol=0, atol=1e-6)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-from seqport.runtime import KernelsError, Session, kernels
+from seqport.runtime import InputValueError, KernelsError, Session, kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.rewriting import measure, own_form, proof
@@ -121,3 +122,71 @@ def test_weights_are_held_once(tmp_path) -> None:
     paths = [tmp_path / "small.onnx", tmp_path / "large.onnx"]
     done = subprocess.run([sys.executable, "-c", _HELD, *paths], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1.7 * size
+
+
+_SHARED = """
+import sys
+from seqport.runtime import Session, share_threads
+
+share_threads(2)
+print(repr(Session(sys.argv[1], "cpu").kernels_note))
+"""
+
+
+def test_sessions_that_share_a_pool_run_on_the_operators(artifact) -> None:
+    done = subprocess.run([sys.executable, "-c", _SHARED, artifact()], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "''"
+
+
+def test_a_proof_that_failed_is_tried_again(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(proof, "_proven", {})
+    monkeypatch.setattr(proof, "_open", lambda *_: 1 / 0)
+    assert Session(artifact(), "cpu").kernels_note.startswith("seqport's operators cannot run here: ")
+    monkeypatch.undo()
+    assert Session(artifact(), "cpu").kernels_note == ""
+
+
+def test_an_old_opset_is_named(tmp_path) -> None:
+    model = measure._layer("LSTM", 3, 4, 0)
+    model.opset_import[0].version = 14
+    onnx.save(model, tmp_path / "old.onnx")
+    assert Session(tmp_path / "old.onnx", "cpu").kernels_note.startswith("the model has opset 14, expected 15 or later")
+
+
+def test_several_lengths_for_one_row_are_refused(tmp_path) -> None:
+    """Lists are for models that were proven to take them, not for a caller's mistake."""
+    model = measure._layer("LSTM", 3, 4, 0)
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "others"  # nothing says that it is the batch
+    onnx.save(model, tmp_path / "plain.onnx")
+    feed = {"x": np.zeros((6, 1, 3), np.float32), "lengths": np.array([4, 2], np.int32)}
+    with pytest.raises(InputValueError, match="sequence_lens is expected to have one number for each of 1 rows"):
+        Session(tmp_path / "plain.onnx", "cpu", kernels="seqport").run(feed)
+
+
+def test_onnxruntime_copies_the_weights() -> None:
+    """They are arrays that nobody holds afterwards."""
+    model = measure._layer("LSTM", 3, 200, 0)
+    feed = {"x": np.ones((2, 1, 3), np.float32), "lengths": np.array([2], np.int32)}
+    weights = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer if t.name == "R"}
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            place = tensor.external_data.add()
+            place.key, place.value = "location", "memory"
+    session = open_session(model.SerializeToString(), Host(), CPU_PROVIDER, weights=weights)
+    before = np.asarray(session.run(None, feed)[0])
+    weights["R"][...] = 0
+    np.testing.assert_array_equal(np.asarray(session.run(None, feed)[0]), before)
+
+
+def test_streams_that_fall_back_say_so(artifact, monkeypatch) -> None:
+    session = Session(artifact(), "cpu")
+    strict = Session(artifact(), "cpu", kernels="seqport")
+    opened = own_form.open_own_form
+    monkeypatch.setattr(own_form, "open_own_form", lambda *given: "no" if len(given) == 4 else opened(*given))
+    session.stream()
+    assert session.kernels_note == "streams cannot run on seqport's operators: no"
+    assert session.run(FEED)["output"].shape == (2, 4, 5)
+    with pytest.raises(Exception, match="cannot run as streams on seqport's operators: no"):
+        strict.stream()
