@@ -15,7 +15,8 @@ from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.rewriting.list_safe import takes_lists
-from seqport.runtime.rewriting.own_operators import Machine, use_own_operators, why_none
+from seqport.runtime.rewriting.own_layers import Machine, why_none
+from seqport.runtime.rewriting.own_operators import use_own_operators
 from seqport.runtime.rewriting.proof import proven
 from seqport.runtime.rewriting.view import View
 

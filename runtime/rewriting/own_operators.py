@@ -7,7 +7,7 @@ those only. A row of no steps keeps its initial state, which ONNX Runtime's own 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,55 +16,18 @@ from onnx import ModelProto, NodeProto, helper
 
 from seqport.runtime.kernels import DOMAIN
 from seqport.runtime.kernels.panels import biases, panels
-from seqport.runtime.rewriting.candidates import fed_by
 from seqport.runtime.rewriting.emit import Emitter, Names
 from seqport.runtime.rewriting.fronts import extents_elsewhere, front_of
-from seqport.runtime.rewriting.lengths import first_alike
-from seqport.runtime.rewriting.links import Link, link_behind
-from seqport.runtime.rewriting.native import DEFAULTS, GATES, Native
+from seqport.runtime.rewriting.own_layers import CELLS, Machine, OwnLayer, own_layers
 from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
 from seqport.runtime.rewriting.view import View, reads, replace_nodes
 
-# The first that asks for a part of a shape.
-_OPSET = 15
-# enum cell of cells.h
-CELLS = ("RNN tanh", "RNN relu", "GRU reset after", "GRU reset before", "LSTM")
 # enum layout of recurrent.c
 _TIME_MAJOR, _BATCH_MAJOR, _VALID, _NODE = range(4)
 # What may make something else of floats.
 _OTHER_TYPES = frozenset(
     ("ArgMax", "ArgMin", "Cast", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Gather")
 )
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the operators are made for.
-
-    Attributes:
-        threads: that may compute.
-        cells: of CELLS, those that were proven here.
-        vectors: floats a vector; 0 for the widest that the processor has.
-        keeps: whether the memory of a run is kept for the next one.
-        lists: whether a batch may be a list (see `list_safe`).
-    """
-
-    threads: int
-    cells: Collection[str] = CELLS
-    vectors: int = 0
-    keeps: bool = True
-    lists: bool = False
-
-
-@dataclass(frozen=True)
-class _Layer:
-    native: Native
-    cell: str
-    weights: Sequence[np.ndarray]
-    link: Link
-    lengths: str  # the first of all names that hold the same; "" where every row has all steps
-    fed: str
-    batch_major: bool
 
 
 @dataclass
@@ -84,25 +47,10 @@ class _Job:
     view: View
     emit: Emitter
     machine: Machine
-    layers: list[_Layer]
+    layers: list[OwnLayer]
     steps: dict[str, list[Step]]  # by lengths
     batches: dict[tuple[str, str], _Batch] = field(default_factory=dict)  # by lengths, and what is padded to them
     gone: list[NodeProto] = field(default_factory=list)
-
-
-def cell_of(native: Native) -> str:
-    """The name of a layer's cell among CELLS; "" where the operators have no such cell."""
-    plain = not native.peepholes and not native.attributes.get("clip") and not native.attributes.get("input_forget")
-    activations = [native.activations(direction) for direction in range(native.num_directions)]
-    if not plain or any(one != activations[0] for one in activations):
-        return ""
-    if native.cell == "RNN":
-        return {"Tanh": "RNN tanh", "Relu": "RNN relu"}.get(activations[0][0], "")
-    if activations[0] != DEFAULTS[native.cell]:
-        return ""
-    if native.cell == "LSTM":
-        return "LSTM"
-    return "GRU reset after" if native.attributes.get("linear_before_reset") else "GRU reset before"
 
 
 def use_own_operators(model: ModelProto, folder: Path, machine: Machine) -> list[str]:
@@ -118,10 +66,10 @@ def use_own_operators(model: ModelProto, folder: Path, machine: Machine) -> list
         takes lengths cannot be.
     """
     view = View(model, folder)
-    layers = _layers(view, machine) if _opset(model) >= _OPSET else []
+    layers = own_layers(model, view, machine)
     if not layers:
         return []
-    sharing: dict[str, list[_Layer]] = {}
+    sharing: dict[str, list[OwnLayer]] = {}
     for layer in layers:
         if layer.lengths:
             sharing.setdefault(layer.lengths, []).append(layer)
@@ -137,67 +85,14 @@ def use_own_operators(model: ModelProto, folder: Path, machine: Machine) -> list
     return [layer.native.node.name for layer in layers]
 
 
-def _opset(model: ModelProto) -> int:
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-
-
-def why_none(model: ModelProto, folder: Path, why_not: Mapping[str, str]) -> str:
-    """Why `use_own_operators` replaced nothing.
-
-    Args:
-        model: as it was.
-        folder: where its external data are.
-        why_not: of each of CELLS, why it may not be used; empty where it may.
-    """
-    if _opset(model) < _OPSET:
-        return f"the model has opset {_opset(model)}, expected {_OPSET} or later: export it again"
-    view = View(model, folder)
-    natives = [native for node in view.graph.node if (native := Native.of(node))]
-    for native in sorted(natives, key=lambda native: not native.lengths):
-        cell, name = cell_of(native), native.node.name
-        if not cell:
-            return f"layer {name!r} has a clip, peepholes or others than the usual activations"
-        if why_not[cell]:
-            return why_not[cell]
-        weights = native.weights(view.constant)
-        if weights is None or not _fit(native, weights):
-            return f"the weights of layer {name!r} are computed, or not float32, or of other shapes than it says"
-    return "it has no recurrent layer in the usual layout" if not natives else "its nodes cannot be put in order anew"
-
-
-def _layers(view: View, machine: Machine) -> list[_Layer]:
-    natives = [native for node in view.graph.node if (native := Native.of(node))]
-    alike = first_alike(view, [native.lengths for native in natives if native.lengths])
-    layers = []
-    for native in natives:
-        cell = cell_of(native)
-        weights = native.weights(view.constant) if cell in machine.cells else None
-        if weights is not None and _fit(native, weights):
-            fed = fed_by(view, native)
-            lengths = alike[native.lengths] if native.lengths else ""
-            layers.append(
-                _Layer(native, cell, weights, link_behind(view, native), lengths, fed, batch_major=fed != native.x)
-            )
-        elif native.lengths:
-            return []
-    return layers
-
-
-def _fit(native: Native, weights: Sequence[np.ndarray]) -> bool:
-    """Whether weights have the shapes that a node's attributes demand; ONNX Runtime says what is wrong when it runs."""
-    W, R, B = (array.shape for array in weights[:3])
-    D, H, rows = native.num_directions, native.hidden, GATES[native.cell] * native.hidden
-    return W[:2] == (D, rows) and len(W) == 3 and W[2] > 0 < H and (D, rows, H) == R and (D, 2 * rows) == B
-
-
-def _steps_behind(view: View, sharing: Sequence[_Layer]) -> list[Step]:
+def _steps_behind(view: View, sharing: Sequence[OwnLayer]) -> list[Step]:
     """What is worth computing step by step behind layers that share lengths."""
     joined = {layer.link.joined: Layout(batch_major=False) for layer in sharing if layer.link.joined}
     turned = {layer.link.batch_major: Layout(batch_major=True) for layer in sharing if layer.link.batch_major}
     return steps_behind(view, joined | turned, {name for layer in sharing for name in (layer.native.x, layer.fed)})
 
 
-def _emit(job: _Job, layer: _Layer) -> None:
+def _emit(job: _Job, layer: OwnLayer) -> None:
     native, emit = layer.native, job.emit
     batch, x, x_layout = _input(job, layer) if layer.lengths else (None, layer.fed, int(layer.batch_major))
     y, y_layout = _output(job, layer, batch)
@@ -235,7 +130,7 @@ def _emit(job: _Job, layer: _Layer) -> None:
         _go_on(job, batch)
 
 
-def _weights(emit: Emitter, layer: _Layer) -> list[str]:
+def _weights(emit: Emitter, layer: OwnLayer) -> list[str]:
     """W, R and B in panels, all directions of each."""
     hidden, name = layer.native.hidden, layer.native.node.name
     W, R, B = layer.weights[:3]
@@ -247,7 +142,7 @@ def _weights(emit: Emitter, layer: _Layer) -> list[str]:
     ]
 
 
-def _input(job: _Job, layer: _Layer) -> tuple[_Batch, str, int]:
+def _input(job: _Job, layer: OwnLayer) -> tuple[_Batch, str, int]:
     """The batch of a layer with lengths, what it takes, and the layout of that."""
     for batch in job.batches.values():
         for name in (layer.fed, layer.native.x):
@@ -274,7 +169,7 @@ def _input(job: _Job, layer: _Layer) -> tuple[_Batch, str, int]:
     return batch, values[layer.fed], _VALID
 
 
-def _output(job: _Job, layer: _Layer, batch: _Batch | None) -> tuple[str, int]:
+def _output(job: _Job, layer: OwnLayer, batch: _Batch | None) -> tuple[str, int]:
     """The name and the layout of what a layer gives at each step; no name where nobody reads it."""
     native, link, view, emit = layer.native, layer.link, job.view, job.emit
     names = {link.joined: _TIME_MAJOR, link.batch_major: _BATCH_MAJOR, native.output(0): _NODE}
@@ -299,14 +194,14 @@ def _output(job: _Job, layer: _Layer, batch: _Batch | None) -> tuple[str, int]:
     return link.joined, _TIME_MAJOR
 
 
-def _node_layout(job: _Job, layer: _Layer, joined: str) -> None:
+def _node_layout(job: _Job, layer: OwnLayer, joined: str) -> None:
     """Y as ONNX has it, of [T, B, D · H]; it is dropped where nobody reads it."""
     native, emit = layer.native, job.emit
     apart = emit.op("Reshape", joined, emit.const([0, 0, native.num_directions, native.hidden]))
     emit.nodes.append(helper.make_node("Transpose", [apart], [native.output(0)], perm=[0, 2, 1, 3]))
 
 
-def _is_taken_valid(job: _Job, layer: _Layer) -> bool:
+def _is_taken_valid(job: _Job, layer: OwnLayer) -> bool:
     """Whether something takes the valid steps of a layer's outputs."""
     given = {layer.link.joined, layer.link.batch_major} - {""}
     if any(given.intersection(step.needs) for step in job.steps[layer.lengths]):

@@ -18,7 +18,8 @@ from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.rewriting.native import GATES
-from seqport.runtime.rewriting.own_operators import CELLS, Machine, use_own_operators
+from seqport.runtime.rewriting.own_layers import CELLS, Machine
+from seqport.runtime.rewriting.own_operators import use_own_operators
 
 if TYPE_CHECKING:
     import onnxruntime

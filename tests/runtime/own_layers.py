@@ -15,7 +15,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
-from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
+from seqport.runtime.rewriting.own_layers import Machine
+from seqport.runtime.rewriting.own_operators import use_own_operators
 from seqport.runtime.threads import Threads
 
 from .recurrent_graphs import GATES, Feed, run

@@ -16,7 +16,7 @@ from seqport.runtime import InputValueError, KernelsError, Session, kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.rewriting import measure, own_form, proof
-from seqport.runtime.rewriting.own_operators import CELLS, Machine
+from seqport.runtime.rewriting.own_layers import CELLS, Machine
 from seqport.runtime.threads import Threads
 
 FEED = {"x": np.ones((2, 4, 3), np.float32), "lengths": np.array([4, 2])}

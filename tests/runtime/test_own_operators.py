@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from seqport.runtime import kernels
 from seqport.runtime.host import Host
 from seqport.runtime.opening import CPU_PROVIDER, open_session
-from seqport.runtime.rewriting.own_operators import CELLS
+from seqport.runtime.rewriting.own_layers import CELLS
 from seqport.runtime.threads import Threads
 
 from .own_layers import (

@@ -12,7 +12,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from seqport.runtime import KernelsError, Session, kernels
-from seqport.runtime.rewriting.own_operators import Machine, use_own_operators
+from seqport.runtime.rewriting.own_layers import Machine
+from seqport.runtime.rewriting.own_operators import use_own_operators
 
 from .own_layers import answers, opened, own, require_same
 from .recurrent_graphs import GATES, HIDDEN, INPUT_DIM, Feed, Form, feed_of, model_of, run
