@@ -219,7 +219,7 @@ static float *y_of(const struct batch *batch, size_t row, size_t direction, size
   }
 }
 
-/* The rows of one direction in order; what is padded of their outputs is set to zero. valid_before: [rows] */
+/* The rows of one direction in order. valid_before: [rows] */
 static void list(const struct batch *batch, size_t direction, const size_t *order, const size_t *valid_before,
                  struct sequence *sequences) {
   const struct recurrent *kernel = batch->kernel;
@@ -233,17 +233,19 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
     const size_t row = order[i], steps = length_of(batch, row), at = (direction * batch->rows + row) * H;
     const ptrdiff_t begin = reversed && steps ? (ptrdiff_t)steps - 1 : 0;
     float *y = batch->y ? y_of(batch, row, direction, valid_before[row]) : NULL;
+    const size_t padded = y && batch->y_layout != VALID ? batch->steps - steps : 0;
     sequences[i] = (struct sequence){.steps = steps,
                                      .x = x_of(batch, row, valid_before[row]) + begin * x_apart,
                                      .x_apart = reversed ? -x_apart : x_apart,
                                      .y = y ? y + begin * y_apart : NULL,
                                      .y_apart = reversed ? -y_apart : y_apart,
+                                     .padding = padded ? y + (ptrdiff_t)steps * y_apart : NULL,
+                                     .padded = padded,
+                                     .padding_apart = y_apart,
                                      .h_0 = h_0 ? h_0 + at : NULL,
                                      .c_0 = c_0 ? c_0 + at : NULL,
                                      .h_T = batch->h_T ? batch->h_T + at : NULL,
                                      .c_T = batch->c_T ? batch->c_T + at : NULL};
-    if (y && batch->y_layout != VALID)
-      for (size_t t = steps; t < batch->steps; t++) memset(y + (ptrdiff_t)t * y_apart, 0, H * sizeof *y);
   }
 }
 

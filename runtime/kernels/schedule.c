@@ -50,13 +50,14 @@ static void begin(struct work *work) {
   }
 }
 
-/* The states of the rows from `first` on, which end here. */
+/* The states of the rows from `first` on, which end here, and their outputs from here on. */
 static void end(struct work *work, size_t first, size_t last) {
   const size_t bytes = work->layer->hidden * sizeof(float);
   for (size_t row = first; row < last; row++) {
     const struct sequence *one = of(work, row);
     if (one->h_T) memcpy(one->h_T, work->h + row * work->units, bytes);
     if (one->c_T) memcpy(one->c_T, work->c + row * work->units, bytes);
+    for (size_t t = 0; t < one->padded; t++) memset(one->padding + (ptrdiff_t)t * one->padding_apart, 0, bytes);
   }
 }
 

@@ -12,6 +12,9 @@ struct sequence {
   ptrdiff_t x_apart;
   float *y; /* NULL where nobody reads the outputs */
   ptrdiff_t y_apart;
+  float *padding; /* outputs behind the row's end, which are set to zero; as many as `padded`, or none */
+  size_t padded;
+  ptrdiff_t padding_apart;
   const float *h_0, *c_0; /* NULL for zeros */
   float *h_T, *c_T;       /* NULL where nobody reads them */
 };
