@@ -23,6 +23,7 @@ enum layout {
 
 enum { X, LENGTHS, W, R, BIAS, H_0, C_0, EXTENTS, INPUTS };
 enum { GIVES_Y = 1, GIVES_H = 2, GIVES_C = 4 };
+enum { LARGE = 1 << 23 }; /* bytes of zeros */
 enum { MOST = 1 << 24, MOST_ROWS = 0x7fffffff }; /* inputs and units; rows and steps: no size can overflow */
 
 static const size_t GATES[] = {[RNN_TANH] = 1, [RNN_RELU] = 1, [GRU_RESET_AFTER] = 3, [GRU_RESET_BEFORE] = 3,
@@ -228,6 +229,7 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
   const int by_rows = batch->y_layout == TIME_MAJOR || batch->y_layout == NODE;
   const ptrdiff_t y_apart = (ptrdiff_t)(D * H * (by_rows ? over_rows : 1));
   const int reversed = kernel->reversed >> direction & 1;
+  const int large = (batch->rows * batch->steps - batch->total) * D * H * sizeof(float) > LARGE;
   const float *h_0 = batch->in[H_0].data, *c_0 = batch->in[C_0].data;
   for (size_t i = 0; i < batch->rows; i++) {
     const size_t row = order[i], steps = length_of(batch, row), at = (direction * batch->rows + row) * H;
@@ -242,6 +244,7 @@ static void list(const struct batch *batch, size_t direction, const size_t *orde
                                      .padding = padded ? y + (ptrdiff_t)steps * y_apart : NULL,
                                      .padded = padded,
                                      .padding_apart = y_apart,
+                                     .padding_large = large,
                                      .h_0 = h_0 ? h_0 + at : NULL,
                                      .c_0 = c_0 ? c_0 + at : NULL,
                                      .h_T = batch->h_T ? batch->h_T + at : NULL,

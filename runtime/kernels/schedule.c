@@ -1,5 +1,7 @@
 #include "schedule.h"
 
+#include <immintrin.h>
+#include <stdint.h>
 #include <string.h>
 
 /* Inputs of several steps are multiplied at once, to use what was loaded of W several times; what comes of them is to
@@ -50,6 +52,14 @@ static void begin(struct work *work) {
   }
 }
 
+static void set_zero(float *to, size_t count, int past_the_cache) {
+  if (past_the_cache) {
+    for (; count && (uintptr_t)to % sizeof(__m128); count--) *to++ = 0.0f;
+    for (; count >= 4; to += 4, count -= 4) _mm_stream_ps(to, _mm_setzero_ps());
+  }
+  memset(to, 0, count * sizeof *to);
+}
+
 /* The states of the rows from `first` on, which end here, and their outputs from here on. */
 static void end(struct work *work, size_t first, size_t last) {
   const size_t bytes = work->layer->hidden * sizeof(float);
@@ -57,7 +67,9 @@ static void end(struct work *work, size_t first, size_t last) {
     const struct sequence *one = of(work, row);
     if (one->h_T) memcpy(one->h_T, work->h + row * work->units, bytes);
     if (one->c_T) memcpy(one->c_T, work->c + row * work->units, bytes);
-    for (size_t t = 0; t < one->padded; t++) memset(one->padding + (ptrdiff_t)t * one->padding_apart, 0, bytes);
+    for (size_t t = 0; t < one->padded; t++)
+      set_zero(one->padding + (ptrdiff_t)t * one->padding_apart, work->layer->hidden, one->padding_large);
+    if (one->padding_large) _mm_sfence(); /* whoever reads the outputs sees them */
   }
 }
 

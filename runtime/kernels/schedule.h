@@ -15,6 +15,7 @@ struct sequence {
   float *padding; /* outputs behind the row's end, which are set to zero; as many as `padded`, or none */
   size_t padded;
   ptrdiff_t padding_apart;
+  int padding_large; /* of all rows together: it had better not push everything else out of the cache */
   const float *h_0, *c_0; /* NULL for zeros */
   float *h_T, *c_T;       /* NULL where nobody reads them */
 };

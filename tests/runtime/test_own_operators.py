@@ -146,6 +146,14 @@ def test_numbers_of_any_size_answer_to_the_last_bit(cell: str, scale: float) -> 
     require_onnxruntime(layer, [opened(layer.model(), vectors=width) for width in widths()], feed)
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_much_padding_is_zero_too(direction: str) -> None:
+    """More than the cache should hold; rows begin where no vector does."""
+    layer = Layer("GRU reset after", direction, hidden=101, given=("lengths",))
+    feed = layer.feed([3] * 39 + [700], 700)
+    require_onnxruntime(layer, [opened(layer.model(), threads) for threads in (1, 2)], feed)
+
+
 @pytest.mark.parametrize("number", [np.inf, np.nan], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_no_number_reaches_no_other_row_and_no_earlier_step(cell: str, number: float) -> None:
