@@ -60,7 +60,10 @@ class Calls(ABC):
         progress: Progress | None = None,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Any:
-        """Run sequences of any lengths: they are grouped into batches by measured cost, padded, and trimmed again.
+        """Run sequences of any lengths.
+
+        Where the model takes lists (see docs/kernels.md), a run gets the steps of many rows, and nothing is padded.
+        Else rows are grouped into batches by measured cost, padded, and trimmed again.
 
         Args:
             items: one a row of the batch, as a list or anything that gives them one by one. A dict of input

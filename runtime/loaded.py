@@ -53,7 +53,7 @@ class Loaded:
         self.session = opened.session
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
-        self._packing, self._kernels = packing, kernels
+        self._kernels = kernels
         self._skips_padding = False
         self._listing = weakref.WeakSet[Any]()  # the forms that take lists
         self.kernels_note = self._use_own_operators(packing, kernels)

@@ -55,6 +55,7 @@ def test_the_wheel_has_one_name_and_everything_below_it(wheel: Path) -> None:
     for package in ("models", "exporters", "runtime", "pipeline"):
         tracked = {f"seqport/{path.relative_to(ROOT)}" for path in (ROOT / package).rglob("*.py")}
         assert tracked <= set(names)
+    assert any(name.startswith("seqport/runtime/kernels/_operators.") for name in names), "the operators in C"
     assert "seqport/py.typed" in names
     assert "seqport/models/zoo/weights/language.safetensors" in names
 

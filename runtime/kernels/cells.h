@@ -18,11 +18,10 @@ struct layer {
   enum cell cell;
   size_t input_dim, hidden;
   size_t gates;    /* panels of a block */
-  size_t biases;   /* vectors of 16 of a block */
   size_t blocks;   /* of 16 units; the last one may be filled with zeros */
   const float *W;  /* [blocks, gates, input_dim, 16] */
   const float *R;  /* [blocks, gates, hidden, 16] */
-  const float *b;  /* [blocks, biases, 16] */
+  const float *b;  /* [blocks, one or more a gate, 16]: see panels.py */
 };
 
 /* The rows that one step computes; h and c have blocks * 16 numbers a row. */

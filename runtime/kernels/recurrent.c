@@ -278,7 +278,6 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
         .input_dim = kernel->input_dim,
         .hidden = kernel->hidden,
         .gates = gates,
-        .biases = BIASES[kernel->cell],
         .blocks = blocks,
         .W = (const float *)batch.in[W].data + d * blocks * gates * kernel->input_dim * PANEL,
         .R = (const float *)batch.in[R].data + d * blocks * gates * kernel->hidden * PANEL,

@@ -99,7 +99,8 @@ OrtStatus *seqport_run_all(const struct run *run, size_t threads, const OrtKerne
     tasks.crew = &crew;
     return ORT(seqport_api, ort_parallel_for)(context, run_shared, members, members, &tasks);
   }
-  if (tasks.plan.way == APART && count > 1) return ORT(seqport_api, ort_parallel_for)(context, run_group, count, count, &tasks);
+  if (tasks.plan.way == APART && count > 1)
+    return ORT(seqport_api, ort_parallel_for)(context, run_group, count, count, &tasks);
   for (size_t task = 0; task < count; task++) run_group(&tasks, task);
   return NULL;
 }

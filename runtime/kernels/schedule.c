@@ -30,8 +30,10 @@ static const struct sequence *of(const struct work *work, size_t row) { return w
 
 size_t seqport_room(const struct layer *layer, size_t count, int outputs) {
   const size_t units = layer->blocks * PANEL, width = units * layer->gates;
-  return seqport_aligned(most_fed(layer, count) * width * sizeof(float)) + 3 * seqport_aligned(count * units * sizeof(float)) +
-         seqport_aligned(most_fed(layer, count) * sizeof(float *)) + (outputs ? seqport_aligned(count * sizeof(float *)) : 0);
+  const size_t fed = most_fed(layer, count);
+  const size_t numbers = seqport_aligned(fed * width * sizeof(float)) + 3 * seqport_aligned(count * units * sizeof(float));
+  const size_t pointers = seqport_aligned(fed * sizeof(float *));
+  return numbers + pointers + (outputs ? seqport_aligned(count * sizeof(float *)) : 0);
 }
 
 static void *part(char **room, size_t bytes) {
