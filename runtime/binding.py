@@ -170,6 +170,8 @@ class Binding:
             OutputBufferError: an output's shape depends on values, and is another than the buffer's now.
         """
         self._check(self.inputs)
+        if self._device is not None:  # ONNX Runtime copies an input to the GPU when it is bound, not when it runs
+            _bind_inputs(self._binding, self.inputs)
         _run(self._session, self._binding)
         return self.outputs
 

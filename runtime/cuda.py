@@ -164,9 +164,11 @@ def _package_folders(package: str) -> list[Path]:
 def provider_options(device: int) -> dict[str, str]:
     """ONNX Runtime's options for a device.
 
-    TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3.
+    TF32 keeps 10 bits of a float32's 23: answers would differ from every other runtime's by 1e-3. The first device is
+    not named: ONNX Runtime would look for a plugin of that device, find none, and say so on stderr at each opening.
     """
-    return {"device_id": str(device), "use_tf32": "0"}
+    options = {"use_tf32": "0"}
+    return {"device_id": str(device), **options} if device else options
 
 
 @contextlib.contextmanager

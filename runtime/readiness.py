@@ -21,8 +21,16 @@ TOLERANCE = 1e-4
 _BATCH, _STEPS = 2, 5
 
 
-def trial_inputs(signature: Description, seed: int = 0) -> dict[str, np.ndarray]:
-    """Made-up inputs that fit a signature: normal numbers, ids of 0 and 1, a full row and a short one.
+def trial_inputs(
+    signature: Description, seed: int = 0, *, rows: int = _BATCH, steps: int = _STEPS
+) -> dict[str, np.ndarray]:
+    """Made-up inputs that fit a signature: normal numbers, ids of 0 and 1, a full row and the others half as long.
+
+    Args:
+        signature: the inputs' names, types and axes.
+        seed: of the numbers.
+        rows: of the batch; the size of any other open axis too.
+        steps: of each sequence. Where an axis has limits, the nearest size within them.
 
     Raises:
         InputDtypeError: an input takes something that cannot be made up, such as strings.
@@ -30,13 +38,13 @@ def trial_inputs(signature: Description, seed: int = 0) -> dict[str, np.ndarray]
     random = np.random.default_rng(seed)
     sizes: dict[str | int, int] = {}
     for sequence in signature.sequences:
-        sizes |= {sequence.batch_axis: _BATCH, sequence.axis: _STEPS}
+        sizes |= {sequence.batch_axis: rows, sequence.axis: steps}
     for axis, (low, high) in signature.limits.items():
-        sizes[axis] = min(max(sizes.get(axis, _BATCH), low), high or low + _STEPS)
+        sizes[axis] = min(max(sizes.get(axis, rows), low), high or low + steps)
     lengths = {sequence.lengths: sequence for sequence in signature.sequences if sequence.lengths}
     feed = {}
     for info in signature.inputs:
-        shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, _BATCH) for axis in info.axes)
+        shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, rows) for axis in info.axes)
         if info.name in lengths:
             feed[info.name] = _lengths(info, shape, _steps(signature, lengths[info.name].inputs, sizes))
         else:

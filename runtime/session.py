@@ -10,9 +10,11 @@ import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.asynchronous import AsyncCalls
+from seqport.runtime.auto import on_gpu_if_faster
 from seqport.runtime.binding import Binding, Outputs, run_into
 from seqport.runtime.errors import ArtifactError, InputError, refused_value
 from seqport.runtime.external import require_data_files
+from seqport.runtime.gpu_answers import GpuAnswers
 from seqport.runtime.host import Host
 from seqport.runtime.listed import Listed
 from seqport.runtime.loaded import Loaded
@@ -87,9 +89,6 @@ class Session(AsyncCalls):
         host = Host(Threads(threads, spin), memory)
         opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
         self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
-        self.provider = opened.provider
-        self.provider_note = opened.note
-        self.placement = dict(opened.placement)
         if self._description is None:
             self.signature = plain_signature(opened.session)
             self._check = Checker(plain_rules(opened.session), refuse_empty=False)
@@ -101,6 +100,22 @@ class Session(AsyncCalls):
             self._check = Checker(rules, self._description.sequences, **own)
         self._output_names = [output.name for output in opened.session.get_outputs()]
         self._outputs = Outputs(self.signature.outputs)
+        self._device: int | None = None
+        self._gpu: GpuAnswers | None = None  # what takes large answers of a GPU
+        measured = ""
+        asked = provider != "auto" or cuda_rewrite is not None or packing == "on" or kernels == "seqport"
+        if opened.provider == "cpu" and not asked:
+            faster, measured = on_gpu_if_faster(self.path, host, self.run, self.signature)
+            if faster:
+                opened = faster
+                self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
+        self.provider = opened.provider
+        self.provider_note = "; ".join(filter(None, (opened.note, measured)))
+        self.placement = dict(opened.placement)
+        if self.provider != "cpu":
+            self._device = int(self.provider.partition(":")[2])
+            if self._description is not None and memory != "release":
+                self._gpu = GpuAnswers(self._description, self._device)
 
     @property
     def packing_note(self) -> str:
@@ -147,7 +162,7 @@ class Session(AsyncCalls):
         if out:
             return run_into(session, feed, self._outputs, out)
         try:
-            results = session.run(self._output_names, feed)
+            results = self._gpu.run(session, feed) if self._gpu else session.run(self._output_names, feed)
         except Exception as error:
             raise refused_value(error) from error
         return dict(zip(self._output_names, results, strict=True))  # type: ignore[arg-type]
@@ -166,9 +181,8 @@ class Session(AsyncCalls):
             InputError: as for `run`.
             OutputBufferError: an array of `out` does not fit its output.
         """
-        device = None if self.provider == "cpu" else int(self.provider.partition(":")[2])
         session = self._model.session_for(self._check(inputs))
-        return Binding(session, self._check, self._outputs, inputs, out or {}, device)
+        return Binding(session, self._check, self._outputs, inputs, out or {}, self._device)
 
     def check_ready(self, inputs: Mapping[str, Any] | None = None) -> float:
         """Run one real inference, and compare it with the file's own on the CPU. For a deployment, before traffic.

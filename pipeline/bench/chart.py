@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from seqport.pipeline.bench.cases import CELLS
-from seqport.pipeline.bench.contestants.entry import LOOP, NODE, OWN, PACKED, PADDED
+from seqport.pipeline.bench.contestants.entry import (
+    CUDNN_PACKED,
+    CUDNN_PADDED,
+    LOOP,
+    NODE,
+    NODE_CUDA,
+    OWN,
+    OWN_BOUND,
+    OWN_CUDA,
+    PACKED,
+    PADDED,
+)
 from seqport.pipeline.bench.race import Outcome
 from seqport.pipeline.bench.view import Grid, limit_of
 
@@ -24,6 +35,14 @@ COLOURS = {
     "OpenVINO": "#7a7a7a",
     "seqport stream": "#e69f00",
 }
+_GPU_COLOURS = {
+    OWN_CUDA: "#d55e00",
+    OWN_BOUND: "#e69f00",
+    NODE_CUDA: "#0072b2",
+    CUDNN_PACKED: "#009e73",
+    CUDNN_PADDED: "#8fbf4d",
+    PACKED: "#7a7a7a",
+}
 _STYLE: Any = {
     "svg.hashsalt": "seqport",  # else the names of elements are random
     "svg.fonttype": "none",  # text stays text, in the reader's own font
@@ -35,14 +54,17 @@ _STYLE: Any = {
 
 
 def batches_chart(grid: Grid) -> str:
-    """Time ÷ limit over the batch size, a column a size, a row a fill; bars hold the middle half of the rounds."""
+    """Time over the batch size, a column a size, a row a fill; bars hold the middle half of the rounds.
+
+    Time is a multiple of the limit where that was measured, else milliseconds.
+    """
     fills, sizes = grid.fills, grid.sizes
     with _figure(3.4 * len(sizes), 2.4 * len(fills) + 0.5, len(fills), len(sizes)) as (figure, panels):
         for row, fill in enumerate(fills):
             for column, size in enumerate(sizes):
                 axes = panels[row][column]
                 outcomes = grid.row(size, fill)
-                for name, colour in COLOURS.items():
+                for name, colour in _colours(outcomes).items():
                     _line(axes, name, colour, outcomes)
                 _dress(axes, f"H = {size}, {fill:.0%} valid", outcomes)
         _legend(figure, panels)
@@ -55,17 +77,22 @@ def streams_chart(outcomes: Sequence[Outcome]) -> str:
     with _figure(3.4 * len(cells), 3.0, 1, len(cells)) as (figure, panels):
         for axes, cell in zip(panels[0], cells, strict=True):
             own = [outcome for outcome in outcomes if outcome.case.network.cell == cell]
-            names = [name for name in COLOURS if any(name in outcome.timings for outcome in own)]
+            colours = _colours(own)
+            names = [name for name in colours if any(name in outcome.timings for outcome in own)]
             for place, name in enumerate(names):
                 bars = [(x, o.timings[name]) for x, o in enumerate(own) if name in o.timings]
                 at = [x + (place - len(names) / 2 + 0.5) * 0.8 / len(names) for x, _ in bars]
                 heights = [timing.median * 1e6 for _, timing in bars]
-                axes.bar(at, heights, 0.8 / len(names), color=COLOURS[name], label=_shown(name))
+                axes.bar(at, heights, 0.8 / len(names), color=colours[name], label=_shown(name))
             axes.set_yscale("log")
             axes.set_xticks(range(len(own)), [f"H = {o.case.network.num_hidden_units}" for o in own])
             axes.set_title(f"{cell.upper()}, µs a step", fontsize=9)
         _legend(figure, panels)
         return _svg(figure)
+
+
+def _colours(outcomes: Sequence[Outcome]) -> Mapping[str, str]:
+    return _GPU_COLOURS if any(OWN_CUDA in outcome.timings for outcome in outcomes) else COLOURS
 
 
 def _shown(name: str) -> str:
@@ -74,27 +101,35 @@ def _shown(name: str) -> str:
 
 def _line(axes: Any, name: str, colour: str, outcomes: Sequence[Outcome]) -> None:
     points = []
+    of_limit = _of_limit(outcomes)
     for outcome in outcomes:
         limit = limit_of(outcome)
-        if name in outcome.timings and limit is not None:
-            low, middle, high = (seconds / limit.median for seconds in outcome.timings[name].quartiles)
+        if name in outcome.timings and (limit is not None or not of_limit):
+            unit = limit.median if limit is not None else 1e-3
+            low, middle, high = (seconds / unit for seconds in outcome.timings[name].quartiles)
             points.append((outcome.case.batch, middle, middle - low, high - middle))
     if not points:
         return
     x, y, below, above = zip(*points, strict=True)
-    style = {"linewidth": 2.2, "zorder": 5} if name == OWN else {"linewidth": 1.1}
+    style = {"linewidth": 2.2, "zorder": 5} if name in (OWN, OWN_CUDA) else {"linewidth": 1.1}
     axes.errorbar(x, y, yerr=[below, above], color=colour, label=name, marker="o", markersize=3, **style)
 
 
+def _of_limit(outcomes: Sequence[Outcome]) -> bool:
+    return any(limit_of(outcome) for outcome in outcomes)
+
+
 def _dress(axes: Any, title: str, outcomes: Sequence[Outcome]) -> None:
-    axes.axhline(1.0, color="#20242a", linewidth=0.8, linestyle=":")
+    of_limit = _of_limit(outcomes)
+    if of_limit:
+        axes.axhline(1.0, color="#20242a", linewidth=0.8, linestyle=":")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     batches = sorted({outcome.case.batch for outcome in outcomes})
     axes.set_xticks(batches, [f"B = {batch}" for batch in batches])
     axes.minorticks_off()
     axes.yaxis.set_major_locator(_ticks())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}{'×' if of_limit else ' ms'}")
     axes.set_title(title, fontsize=9)
 
 

@@ -10,9 +10,20 @@ from seqport.pipeline.bench.chart import batches_chart, streams_chart
 from seqport.pipeline.bench.contestants.entry import REFERENCE
 from seqport.pipeline.bench.contestants.sgemm import flops
 from seqport.pipeline.bench.race import TOLERANCE
-from seqport.pipeline.bench.sections import Run, failures, lists, losses, numbers, of_kind, pictures, ratios, streams
+from seqport.pipeline.bench.sections import (
+    Run,
+    failures,
+    lists,
+    losses,
+    numbers,
+    of_kind,
+    pictured,
+    pictures,
+    ratios,
+    streams,
+)
 from seqport.pipeline.bench.tables import table
-from seqport.pipeline.bench.view import grids, limit_of
+from seqport.pipeline.bench.view import limit_of
 
 _METHOD = f"""\
 All contestants of a case were measured in turns, round by round, in processes that wait for each other. A number is
@@ -22,16 +33,24 @@ the median of its rounds, ± half the distance between the quartiles; a ratio is
   steps is compared with {REFERENCE}'s, within {TOLERANCE:g}; who is wrong is not timed.
 - **Batches**: 100 steps. At 100 % all rows are alike, at 60 % lengths are uniform, at 20 % exponential; one row is as
   long as the batch.
-- **Limit**: the matrix products of the valid steps alone, by the faster of PyTorch's and NumPy's sgemm, in the same
-  rounds.
 """
 _CPU_METHOD = """\
+- **Limit**: the matrix products of the valid steps alone, by the faster of PyTorch's and NumPy's sgemm, in the same
+  rounds.
 - **PyTorch compiled** is `torch.compile` as it comes, which leaves recurrent layers out of its graph; **compiled
   whole** has `allow_rnn` set, writes every step out, and was tried on the smallest size, for 90 s.
 - **seqport on ONNX Runtime's nodes** is `Session(kernels="onnxruntime")`, what runs where seqport's own operators were
   not built. It and PyTorch compiled were left out at 1024 units.
 - **Keras** is the masked layer as one `tf.function`; **tf2onnx Loop** is what tf2onnx makes of it, on ONNX Runtime.
 - **OpenVINO** runs the artifact in float32, as everybody else; its own choice on such processors may be bfloat16.
+"""
+_GPU_METHOD = """\
+- **seqport (CUDA)** is `Session.run`, from arrays of the host to arrays of the host, as ONNX Runtime (CUDA) is its own
+  `run`; **seqport (bound)** is `Session.bind`, whose arrays lie in page-locked memory. **cuDNN** is PyTorch on the GPU,
+  packed and padded, from the host and to the host. All in full float32, without TF32.
+- **(device)**: input and output stay on the GPU, by ONNX Runtime's I/O binding, or as PyTorch's tensors. They do less
+  than the others, and are not compared with seqport.
+- **PyTorch packed** runs on the CPU of that machine.
 """
 _REGRESSIONS = """\
 ## Checks for regressions
@@ -47,7 +66,7 @@ $ make bench-quick REQUIRE="ragged_b128_over_padded>=1.3 run_overhead_us<=20"
 
 def page(run: Run) -> tuple[str, dict[str, str]]:
     """The page in Markdown, and its pictures by file name."""
-    drawn = {f"{grid.key}.svg": batches_chart(grid) for grid in grids(run.outcomes) if grid.has_limit}
+    drawn = {f"{grid.key}.svg": batches_chart(grid) for grid in pictured(run)}
     stepped = of_kind(run, "stream")
     if stepped:
         drawn["streams.svg"] = streams_chart(stepped)
@@ -75,7 +94,7 @@ def _head(run: Run) -> Iterator[str]:
         yield ""
     if run.outcomes:
         yield f"Written by `{run.command}` on {' and '.join(run.dates)}."
-    yield _METHOD + ("" if run.on_gpu else _CPU_METHOD).rstrip()
+    yield (_METHOD + (_GPU_METHOD if run.on_gpu else _CPU_METHOD)).rstrip()
     memory, system = f"{machine['memory_gb']} GB", machine["system"]
     where = f"{machine['processor']}, {machine['cores']} cores, {memory}, {system}, Python {machine['python']}"
     yield f"- **Machine**: {where}; load {machine['load']} before."

@@ -92,15 +92,21 @@ def losses(run: Run) -> Iterator[str]:
 
 def pictures(run: Run) -> Iterator[str]:
     """A picture a grid."""
-    drawn = [grid for grid in grids(run.outcomes) if grid.has_limit]
+    drawn = pictured(run)
     if not drawn:
         return
-    yield "## Time ÷ limit"
+    yield f"## {'Milliseconds' if run.on_gpu else 'Time ÷ limit'}"
     yield ""
-    yield _PICTURES
+    yield "Lower is better.\n" if run.on_gpu else _PICTURES
+    what = "milliseconds" if run.on_gpu else "time divided by the limit"
     for grid in drawn:
-        yield f"![{grid.title}: time divided by the limit, over the batch size]({run.pictures}/{grid.key}.svg)"
+        yield f"![{grid.title}: {what}, over the batch size]({run.pictures}/{grid.key}.svg)"
         yield ""
+
+
+def pictured(run: Run) -> list[Grid]:
+    """Those that have a picture: on a CPU it needs the limit."""
+    return [grid for grid in grids(run.outcomes) if run.on_gpu or grid.has_limit]
 
 
 def lists(run: Run) -> Iterator[str]:

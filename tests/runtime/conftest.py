@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
 
-from .machines import forget, machine  # noqa: F401 - fixtures of all files here
+from .machines import forget, gpu, machine  # noqa: F401 - fixtures of all files here
 
 INPUT_DIM, HIDDEN = 3, 4
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from seqport.runtime import (
     cuda,
     pinned,
 )
+
+from .machines import Pages
 
 SHAPES = {"output": (3, 4, 5), "h_T": (1, 3, 4), "c_T": (1, 3, 4)}
 
@@ -207,59 +208,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(done.stdout) < 50, "MiB"
 
 
-class Driver:
-    """A driver whose page-locked memory is the C library's."""
-
-    def __init__(self, fails: str = "") -> None:
-        self._fails, self._libc = fails, ctypes.CDLL(None)
-        self._libc.malloc.restype = ctypes.c_void_p
-        self.held: set[int] = set()
-        self.contexts = self.retained = 0
-
-    def _code(self, name: str) -> int:
-        return 2 if name == self._fails else 0
-
-    def cuInit(self, _flags) -> int:  # noqa: N802
-        return self._code("cuInit")
-
-    def cuDevicePrimaryCtxRetain(self, _context, device) -> int:  # noqa: N802
-        assert device == 1
-        self.retained += 1
-        return 0
-
-    def cuDevicePrimaryCtxRelease_v2(self, _device) -> int:  # noqa: N802
-        self.retained -= 1
-        return 0
-
-    def cuCtxPushCurrent_v2(self, _context) -> int:  # noqa: N802
-        self.contexts += 1
-        return 0
-
-    def cuCtxPopCurrent_v2(self, _context) -> int:  # noqa: N802
-        self.contexts -= 1
-        return 0
-
-    def cuMemHostAlloc(self, address, size, flags) -> int:  # noqa: N802
-        assert flags == 1
-        if not self._code("cuMemHostAlloc"):
-            memory = self._libc.malloc(size)
-            ctypes.cast(address, ctypes.POINTER(ctypes.c_void_p))[0] = memory
-            self.held.add(memory)
-        return self._code("cuMemHostAlloc")
-
-    def cuMemFreeHost(self, address) -> int:  # noqa: N802
-        self.held.remove(address.value)
-        self._libc.free(address)
-        return 0
-
-
 def _on_gpu(session: Session) -> Session:
-    session.provider = "cuda:1"  # it still runs on the CPU, from and into the driver's memory
+    session._device = 1  # it still runs on the CPU, from and into the driver's memory
     return session
 
 
 def test_buffers_for_a_gpu_are_page_locked(session, monkeypatch) -> None:
-    driver = Driver()
+    driver = Pages()
     monkeypatch.setattr(cuda, "_load", lambda _name: driver)
     mine, out = _inputs(), {"output": np.zeros(SHAPES["output"], np.float32)}
     expected = session.run(mine)
@@ -283,7 +238,7 @@ def test_buffers_for_a_gpu_are_page_locked(session, monkeypatch) -> None:
 
 @pytest.mark.parametrize("fails", ["cuInit", "cuMemHostAlloc"])
 def test_where_no_memory_can_be_locked_ordinary_memory_serves(session, monkeypatch, fails) -> None:
-    driver = Driver(fails)
+    driver = Pages(fails)
     monkeypatch.setattr(cuda, "_load", lambda _name: driver)
     expected = session.run(_inputs())["output"]
     np.testing.assert_array_equal(_on_gpu(session).bind(_inputs()).run()["output"], expected)
@@ -300,7 +255,7 @@ def test_nor_where_there_is_no_driver(session, monkeypatch) -> None:
 
 
 def test_page_locked_arrays_of_any_shape(monkeypatch) -> None:
-    driver = Driver()
+    driver = Pages()
     monkeypatch.setattr(cuda, "_load", lambda _name: driver)
     for shape in ((), (0, 3), (2, 3, 4)):
         for dtype in (np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int64)):

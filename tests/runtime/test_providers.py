@@ -11,15 +11,13 @@ import numpy as np
 import onnx
 import pytest
 
-from seqport.runtime import ArtifactError, ProviderError, Session, cuda, trial
+from seqport.runtime import ArtifactError, ProviderError, Session, cuda
 from seqport.runtime import providers as module
 from seqport.runtime.providers import parse
 
-from .machines import WITH_CUDA, Driver
+from .machines import Driver, subgraph
 
 pytestmark = pytest.mark.usefixtures("forget")
-
-ALL_ON_CUDA = {"recurrent": "CUDAExecutionProvider"}
 
 
 def test_providers_in_order() -> None:
@@ -45,80 +43,6 @@ def test_no_provider(artifact) -> None:
 def test_no_threads(artifact, threads) -> None:
     with pytest.raises(ProviderError, match=rf"threads is {threads}, expected at least 1"):
         Session(artifact(), "cpu", threads=threads)
-
-
-class Fake:
-    """What ONNX Runtime would open on a GPU: it runs on the CPU and says otherwise.
-
-    `places` are those of its nodes; a set puts all nodes that it really has on the GPU, but for those of these types.
-    """
-
-    def __init__(self, session, asked, options, listed, places) -> None:
-        self._session, self.asked, self.options = session, asked, options
-        self._listed, self._places = listed, places
-
-    def __getattr__(self, name):
-        return getattr(self._session, name)
-
-    def get_providers(self):
-        return self._listed
-
-    def get_provider_graph_assignment_info(self):
-        if isinstance(self._places, dict):
-            return [subgraph(place, node) for node, place in self._places.items()]
-        nodes = [node for part in self._session.get_provider_graph_assignment_info() for node in part.get_nodes()]
-        return [
-            types.SimpleNamespace(ep_name=WITH_CUDA[on_cpu], get_nodes=lambda found=found: found)
-            for on_cpu in (0, 1)
-            if (found := [node for node in nodes if (node.op_type in self._places) == on_cpu])
-        ]
-
-
-def subgraph(place: str, *nodes: str):
-    nodes_ = [types.SimpleNamespace(name=name, op_type="LSTM") for name in nodes]
-    nodes_.append(types.SimpleNamespace(name="head", op_type="MatMul"))
-    return types.SimpleNamespace(ep_name=place, get_nodes=lambda: nodes_)
-
-
-class Wrong(Fake):
-    """A GPU that gets one number wrong."""
-
-    def run(self, names, feed):
-        first, *others = self._session.run(names, feed)
-        first[0, 0, 0, 0] = np.nan
-        return [first, *others]
-
-
-@pytest.fixture
-def gpu(machine, monkeypatch):
-    """A machine whose ONNX Runtime opens CUDA as described, by default well."""
-    import onnxruntime
-
-    real = onnxruntime.InferenceSession
-
-    def make(
-        *,
-        listed=WITH_CUDA,
-        places: dict[str, str] | set[str] = ALL_ON_CUDA,
-        fault=None,
-        on_trial_fault=None,
-        wrong=False,
-        **of,
-    ):
-        def open_session(path, options, providers, **kwargs):
-            on_gpu, on_trial = providers != ["CPUExecutionProvider"], path == trial.MODEL
-            error = on_trial_fault if on_trial else fault
-            if on_gpu and error:
-                raise error
-            session = real(path, options, ["CPUExecutionProvider"], **kwargs)
-            if not on_gpu:
-                return session
-            return (Wrong if wrong and on_trial else Fake)(session, providers, kwargs, listed, places)
-
-        machine(**of)
-        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-
-    return make
 
 
 @pytest.mark.parametrize("provider", ["cuda:1", ["cuda:1", "cpu"]])

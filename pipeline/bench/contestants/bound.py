@@ -1,4 +1,4 @@
-"""ONNX Runtime's own sessions on CUDA: arrays from the host, and bound to memory of the device."""
+"""Sessions on CUDA with bound memory, seqport's and ONNX Runtime's; and ONNX Runtime's own without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from seqport.pipeline.bench.cases import Case, Inputs, Network
 from seqport.pipeline.bench.contestants.entry import Prepared
 from seqport.pipeline.bench.contestants.sessions import OfRun, artifact_path
+from seqport.runtime import Session, cuda
 
 # As `Session` has it: TF32 would compute with 10 bits of a float32's 23.
 _PROVIDERS: Any = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
@@ -18,7 +19,7 @@ def open_on_cuda(path: Path) -> Any:
     """A bare session on the first GPU, after the libraries that NVIDIA's or PyTorch's wheels brought were loaded."""
     import onnxruntime
 
-    onnxruntime.preload_dlls()
+    cuda.problem(0)  # loads them, wherever they are: ONNX Runtime's `preload_dlls` looks beside itself alone
     return onnxruntime.InferenceSession(path, providers=_PROVIDERS)
 
 
@@ -31,7 +32,20 @@ class NodeCuda(OfRun):
         super().__init__(network, lambda feed: dict(zip(names, session.run(names, dict(feed)), strict=True)))
 
 
-class Bound:
+class OwnBound:
+    """`Session.bind`: the caller writes into page-locked arrays and reads from them; the copies are timed."""
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.session = Session(artifact_path(folder, network), "cuda")
+
+    def prepare(self, case: Case, inputs: Inputs) -> Prepared:
+        """Lay the inputs out in the binding's own arrays."""
+        del case
+        binding = self.session.bind({"x": inputs.x, "lengths": inputs.lengths})
+        return Prepared(binding.run, lambda: binding.run()["y"][inputs.valid])
+
+
+class OnDevice:
     """The artifact with inputs and outputs that stay on the device."""
 
     def __init__(self, network: Network, folder: Path) -> None:

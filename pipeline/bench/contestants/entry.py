@@ -52,6 +52,7 @@ class Entry:
         most_units: networks of more hidden units are not for it, because they say nothing new.
         small: only batches of 8 rows, all of one length, in one direction.
         limit: no contestant, but a bound: what it takes at least.
+        resident: input and output stay on the device, so that it does less than those from and to the host.
         seconds: it may take so long to open.
     """
 
@@ -63,6 +64,7 @@ class Entry:
     most_units: int = 1024
     small: bool = False
     limit: bool = False
+    resident: bool = False
     seconds: float = 180.0
 
     def takes(self, case: Case) -> bool:
@@ -73,11 +75,12 @@ class Entry:
 
 
 _HERE = "seqport.pipeline.bench.contestants"
-OWN, OWN_CUDA = "seqport", "seqport (CUDA)"
-NODE = "ONNX Runtime"
+OWN, OWN_CUDA, OWN_BOUND = "seqport", "seqport (CUDA)", "seqport (bound)"
+NODE, NODE_CUDA = "ONNX Runtime", "ONNX Runtime (CUDA)"
 LOOP = "tf2onnx Loop"
 PACKED = "PyTorch packed"
 PADDED = "PyTorch padded"
+CUDNN_PACKED, CUDNN_PADDED = "cuDNN packed", "cuDNN padded"
 # What the others' answers are compared with: the module that the artifact was exported from.
 REFERENCE = PACKED
 _STEPWISE = ("batch", "stream")
@@ -103,12 +106,13 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sgemm (PyTorch)", "pytorch", f"{_HERE}.sgemm:OfPyTorch", limit=True),
     Entry("sgemm (NumPy)", "pytorch", f"{_HERE}.sgemm:OfNumPy", limit=True),
     Entry(OWN_CUDA, "onnxruntime", f"{_HERE}.sessions:OwnCuda", _STEPWISE, "cuda"),
-    Entry("ONNX Runtime (CUDA)", "onnxruntime", f"{_HERE}.bound:NodeCuda", _STEPWISE, "cuda"),
-    Entry("ONNX Runtime (bound)", "onnxruntime", f"{_HERE}.bound:Bound", ("batch",), "cuda"),
-    Entry("cuDNN packed", "pytorch", f"{_HERE}.cudnn:Packed", _STEPWISE, "cuda"),
-    Entry("cuDNN padded", "pytorch", f"{_HERE}.cudnn:Padded", ("batch",), "cuda"),
-    Entry("cuDNN packed (device)", "pytorch", f"{_HERE}.cudnn:PackedOnDevice", ("batch",), "cuda"),
-    Entry("cuDNN padded (device)", "pytorch", f"{_HERE}.cudnn:PaddedOnDevice", ("batch",), "cuda"),
+    Entry(OWN_BOUND, "onnxruntime", f"{_HERE}.bound:OwnBound", ("batch",), "cuda"),
+    Entry(NODE_CUDA, "onnxruntime", f"{_HERE}.bound:NodeCuda", _STEPWISE, "cuda"),
+    Entry(CUDNN_PACKED, "pytorch", f"{_HERE}.cudnn:Packed", _STEPWISE, "cuda"),
+    Entry(CUDNN_PADDED, "pytorch", f"{_HERE}.cudnn:Padded", ("batch",), "cuda"),
+    Entry("ONNX Runtime (device)", "onnxruntime", f"{_HERE}.bound:OnDevice", device="cuda", resident=True),
+    Entry("cuDNN packed (device)", "pytorch", f"{_HERE}.cudnn:PackedOnDevice", device="cuda", resident=True),
+    Entry("cuDNN padded (device)", "pytorch", f"{_HERE}.cudnn:PaddedOnDevice", device="cuda", resident=True),
 )
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
