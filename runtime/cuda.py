@@ -25,6 +25,8 @@ _WINDOWS = sys.platform == "win32"
 _DRIVER = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
 # ONNX Runtime loads cuDNN lazily and does without where it can; its recurrent kernels cannot.
 _CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
+# What ONNX Runtime loads, each after those that it needs.
+_IN_ORDER = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
 
 
 @functools.cache
@@ -105,6 +107,7 @@ def _built_for() -> str:
 
 
 def _library_problem() -> str | None:
+    _load_wheels()
     missing = _load_libraries(None)
     searched = []
     for folder in library_folders() if missing else ():
@@ -119,6 +122,22 @@ def _library_problem() -> str | None:
         f"{', '.join(missing)} cannot be loaded, and this ONNX Runtime is built for CUDA {_built_for()} with cuDNN 9"
         f"{where}: pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on the loader's path"
     )
+
+
+def _load_wheels() -> None:
+    """Load CUDA and cuDNN from Python's wheels, where these are of the version that ONNX Runtime is built for.
+
+    A process has one cuDNN: whichever comes first. An older one on the loader's path would run here, and PyTorch, which
+    accepts none older than its own, would fail when it is imported later.
+    """
+    folders = library_folders()
+    major = _built_for().partition(".")[0]
+    if _WINDOWS or not any((folder / f"libcublasLt.so.{major}").exists() for folder in folders):
+        return
+    for library in _IN_ORDER:
+        for path in sorted(path for folder in folders for path in folder.glob(f"lib{library}.so.*")):
+            with contextlib.suppress(OSError):  # the loader's path may have it
+                _load(str(path))
 
 
 def _load_libraries(folder: Path | None) -> list[str]:

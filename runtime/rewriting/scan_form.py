@@ -185,5 +185,9 @@ class ScanForm:
         def value(name: str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, None)
 
+        # ONNX Runtime refuses a Scan whose outputs' ranks are not known; from inputs without shapes they do not follow.
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, self._size]) for name in (*after, *sequences)
+        ]
         inputs = [*map(value, [*states, *xs]), *(value(name, TensorProto.BOOL) for name in valid)]
-        return helper.make_graph(write.nodes, "step", inputs, [value(name) for name in (*after, *sequences)])
+        return helper.make_graph(write.nodes, "step", inputs, outputs)

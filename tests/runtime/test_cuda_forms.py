@@ -320,3 +320,17 @@ def test_weights_beside_the_file_stay_there(tmp_path) -> None:
     assert (list(names), left) == (["cell"], {})
     assert found is not None
     assert len(found) < 20_000
+
+
+@pytest.mark.parametrize("op", OUTPUTS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("given", [{}, {"lengths": False}, {"state": False}])
+def test_inputs_without_shapes(op, direction, given) -> None:
+    made, feed = model(op, direction=direction, **given)
+    for value in made.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    expected = onnxruntime.InferenceSession(made.SerializeToString()).run(None, feed)
+    assert keep_on_gpu(made, lambda node: ["asked"] if node.op_type in GATES else []).rewritten
+    found = onnxruntime.InferenceSession(made.SerializeToString()).run(None, feed)
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(value), np.asarray(wanted), rtol=0, atol=2e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -100,10 +101,18 @@ def test_pictures_are_linked_drawn_and_the_same_twice(run):
 
 
 def test_the_gpu_page_says_so_and_leaves_the_quick_form_out(run, outcome):
-    on_gpu = outcome(Case(LSTM), **{"seqport (CUDA)": 1.0, "cuDNN packed": 2.0, "PyTorch packed": 3.0})
+    times = {"seqport (CUDA)": 1.0, "cuDNN packed": 2.0, "PyTorch packed": 3.0}
+    on_gpu = outcome(Case(LSTM), **times, **{"seqport (bound)": 0.5, "cuDNN packed (device)": 0.5})
     text, drawn = page(replace(run, outcomes=[on_gpu], on_gpu=True, command="make gpu"))
     assert text.startswith("# Speed, side by side on a GPU") and "Checks for regressions" not in text
-    assert "| LSTM, unidirectional, 100% valid | 3.00 (3–3) | 2.00 (2–2) | – |" in text and not drawn
+    cells = "3.00 (3–3) | 0.50 (0.5–0.5) | 2.00 (2–2) | 0.50 (0.5–0.5) | – |"
+    assert f"| LSTM, unidirectional, 100% valid | {cells}" in text
+    assert "In 0 of 1 cases somebody was faster" in text, "neither seqport's own nor who stays on the device"
+    assert "## Milliseconds" in text and "/lstm-uni.svg)" in text
+    assert {*re.findall(">(seqport[^<]*|cuDNN[^<]*|PyTorch[^<]*)<", drawn["lstm-uni.svg"])} == {
+        *times,
+        "seqport (bound)",
+    }
 
 
 def test_a_page_without_numbers_says_so(run):
