@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Below it, binding costs as much as the transfer gains.
 _LARGE = 1 << 20  # bytes
+# Of inputs with small answers, so many are remembered: looking them up is cheaper than sizing the answers.
+_SHAPES = 1024
 
 
 class GpuAnswers:
@@ -42,16 +44,20 @@ class GpuAnswers:
             if known and dtype is not None and dtype.kind in "biuf":
                 self._sized.append((info.name, dtype, info.axes))
         self._pool = Pool(device)
+        self._small: set[tuple[tuple[int, ...], ...]] = set()  # shapes of inputs with no large answer
 
-    def run(self, session: onnxruntime.InferenceSession, feed: Mapping[str, Any]) -> list[Any]:
+    def run(self, session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> Sequence[Any]:
         """Run checked inputs; the outputs in order.
 
         Raises:
             Exception: whatever ONNX Runtime raises; its error types have no common root.
         """
-        taken = self._taken(feed)
+        shapes = tuple([array.shape for array in feed.values()])
+        taken = None if shapes in self._small else self._taken(feed)
         if not taken:
-            return list(session.run(self._names, dict(feed)))
+            if taken is not None and len(self._small) < _SHAPES:
+                self._small.add(shapes)
+            return session.run(self._names, feed)  # type: ignore[arg-type]
         import onnxruntime
 
         binding = session.io_binding()
@@ -65,22 +71,25 @@ class GpuAnswers:
         try:
             session.run_with_iobinding(binding)
         except Exception:
-            answers = list(session.run(self._names, dict(feed)))  # raises too where the inputs are at fault
+            answers = session.run(self._names, feed)  # type: ignore[arg-type] - raises too where the inputs are at fault
             self._sized = []  # else the answers have other sizes than the signature says
             return answers
         values = zip(self._names, binding.get_outputs(), strict=True)
         return [taken[name] if name in taken else value.numpy() for name, value in values]
 
-    def _taken(self, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Arrays for the large answers."""
-        found = {}
+    def _taken(self, feed: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """Arrays for the large answers; None where there are such answers, and no memory for them."""
+        found: dict[str, np.ndarray] = {}
+        refused = False
         for name, dtype, axes in self._sized:
             shape = [axis if isinstance(axis, int) else self._size(axis, feed) for axis in axes]
             if math.prod(shape) * dtype.itemsize >= _LARGE:
                 array = self._pool.empty(shape, dtype)
-                if array is not None:
+                if array is None:
+                    refused = True
+                else:
                     found[name] = array
-        return found
+        return found if found or not refused else None
 
     def _size(self, axis: str, feed: Mapping[str, Any]) -> int:
         name, position = self._places[axis]

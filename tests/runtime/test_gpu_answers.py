@@ -73,6 +73,22 @@ def test_many_threads(artifact, pages) -> None:
     assert len(pages.held) <= 18
 
 
+def test_shapes_are_remembered_only_where_the_answer_is_small(artifact, pages, monkeypatch) -> None:
+    session = Session(artifact(), "cpu")
+    answers = session._gpu = gpu_answers.GpuAnswers(session.description, 1)
+    answers._pool = pinned.Pool(1, most=1 << 21)
+    large = [session.run(_inputs())["output"] for _ in range(3)]
+    places = [array.ctypes.data for array in large]
+    assert {*places} & pages.held == {places[0]}, "no memory is left for the others"
+    del large
+    gc.collect()
+    assert session.run(_inputs())["output"].ctypes.data == places[0], "and then there is"
+    monkeypatch.setattr(gpu_answers, "_SHAPES", 3)
+    for rows in (1, 2, 3, 4, 5, 1):
+        session.run({name: array[:rows] for name, array in _inputs().items()})
+    assert len(answers._small) == 3
+
+
 @pytest.mark.usefixtures("pages")
 def test_a_bound_beyond_which_ordinary_memory_serves() -> None:
     pool = pinned.Pool(1, most=5000)
