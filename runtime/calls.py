@@ -29,6 +29,7 @@ class Calls(ABC):
 
     _ragged: RaggedBatches | None = None
     _generation: Generation | None = None
+    _most_threads = 1  # that may work for a call
 
     @property
     @abstractmethod
@@ -217,5 +218,7 @@ class Calls(ABC):
 
         with _making:  # what one thread's runs have taught is for all
             if self._ragged is None:
-                self._ragged = RaggedBatches(self.description, taking_lists=self._taking_lists)
+                self._ragged = RaggedBatches(
+                    self.description, taking_lists=self._taking_lists, threads=self._most_threads
+                )
             return self._ragged

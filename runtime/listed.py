@@ -15,6 +15,7 @@ import numpy as np
 
 from seqport.runtime.artifact import Description
 from seqport.runtime.convert import numpy_dtype
+from seqport.runtime.copying import copies
 from seqport.runtime.options import Answer, Run
 from seqport.runtime.packing import Slot
 
@@ -46,17 +47,25 @@ class Lists:
         inputs: the model's inputs beside the lengths.
         outputs: its outputs.
         lengths: the name and type of its lengths.
+        threads: so many may copy answers.
     """
 
     def __init__(
-        self, inputs: Mapping[str, Slot], outputs: Mapping[str, Slot], lengths: tuple[str, np.dtype, int]
+        self,
+        inputs: Mapping[str, Slot],
+        outputs: Mapping[str, Slot],
+        lengths: tuple[str, np.dtype, int],
+        threads: int = 1,
     ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._lengths, self._lengths_dtype, self._lengths_rank = lengths
+        self._threads = threads
         self._tried: tuple[Callable[[], object], bool] = (lambda: None, False)
 
     @classmethod
-    def of(cls, description: Description, inputs: Mapping[str, Slot], outputs: Mapping[str, Slot]) -> Lists | None:
+    def of(
+        cls, description: Description, inputs: Mapping[str, Slot], outputs: Mapping[str, Slot], threads: int = 1
+    ) -> Lists | None:
         """For models of one sequence with lengths, and no limits; None for others."""
         if len(description.sequences) != 1 or description.limits or description.zeros_and_ones:
             return None
@@ -68,7 +77,7 @@ class Lists:
         slots = [slot for slot in (*inputs.values(), *outputs.values()) if slot.sequence]
         if info is None or dtype is None or not all(slot.padded and slot.limit is None for slot in slots):
             return None
-        return cls(inputs, outputs, (info.name, dtype, len(info.axes)))
+        return cls(inputs, outputs, (info.name, dtype, len(info.axes)), threads)
 
     def answers(
         self,
@@ -108,9 +117,10 @@ class Lists:
             if slot.sequence:
                 steps = outputs[name].squeeze(slot.batch)
                 along = (slice(None),) * slot.row_steps
-                rows = [steps[(*along, slice(end - n, end))].copy() for end, n in zip(ends, lengths, strict=True)]
+                views = [steps[(*along, slice(end - n, end))] for end, n in zip(ends, lengths, strict=True)]
+                rows = copies(views, self._threads)
             else:
-                rows = slot.cut(outputs[name], ())
+                rows = slot.cut(outputs[name], (), self._threads)
             for answer, row in zip(answers, rows, strict=True):
                 answer[name] = row
         return answers

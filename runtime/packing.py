@@ -11,6 +11,7 @@ import numpy as np
 
 from seqport.runtime.artifact import Description, SequenceInfo, TensorInfo
 from seqport.runtime.convert import numpy_dtype
+from seqport.runtime.copying import copies
 from seqport.runtime.errors import ArtifactError, InputNameError
 
 
@@ -132,14 +133,14 @@ class Slot:
                 place[self._trimmed(row.shape[self.row_steps])] = row
         return batch
 
-    def cut(self, batch: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
-        """The rows of a batch, trimmed. Copies: a view would keep the whole batch in memory."""
+    def cut(self, batch: np.ndarray, lengths: Sequence[int], threads: int = 1) -> list[np.ndarray]:
+        """The rows of a batch, trimmed. Copies, by so many threads: a view would keep the whole batch in memory."""
         rows = self._rows_first(batch)
         if not self.padded:
-            return [row.copy() for row in rows]
+            return copies(list(rows), threads)
         if self.row_steps == 0:
-            return [row[:steps].copy() for row, steps in zip(rows, lengths, strict=True)]
-        return [row[self._trimmed(steps)].copy() for row, steps in zip(rows, lengths, strict=True)]
+            return copies([row[:steps] for row, steps in zip(rows, lengths, strict=True)], threads)
+        return copies([row[self._trimmed(steps)] for row, steps in zip(rows, lengths, strict=True)], threads)
 
     def _rows_first(self, batch: np.ndarray) -> np.ndarray:
         """A view; np.moveaxis would take longer than the rows of a small batch."""

@@ -42,6 +42,7 @@ class RaggedBatches:
         description: of the model.
         clock: seconds, for the cost of runs.
         taking_lists: ONNX Runtime's session where its recurrent layers take lists (see `listed`); else None.
+        threads: so many may copy answers out of a batch.
 
     Raises:
         ArtifactError: a tensor has no batch axis, so rows cannot be put together.
@@ -52,6 +53,7 @@ class RaggedBatches:
         description: Description,
         clock: Callable[[], float] = perf_counter,
         taking_lists: Callable[[], onnxruntime.InferenceSession | None] = lambda: None,
+        threads: int = 1,
     ) -> None:
         sequences = description.sequences
         batch_axis = batch_axis_of(description)
@@ -69,7 +71,8 @@ class RaggedBatches:
         self._length_axes = [axes.index(axis_of[info.name]) for info in self._lengths]
         self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
         self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
-        self._lists = Lists.of(description, self._inputs, self._outputs)
+        self._threads = threads
+        self._lists = Lists.of(description, self._inputs, self._outputs, threads)
         self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
         self._ahead = ReadAhead(self._reader, self._footprint)
         self._clock = clock
@@ -166,7 +169,7 @@ class RaggedBatches:
         outputs = run(feed)
         answers: list[Answer] = [{} for _ in columns[0]]
         for (name, slot), axis in zip(self._outputs.items(), self._output_axes, strict=True):
-            values = slot.cut(outputs[name], lengths[axis] if axis is not None else ())
+            values = slot.cut(outputs[name], lengths[axis] if axis is not None else (), self._threads)
             for answer, value in zip(answers, values, strict=True):
                 answer[name] = value
         return answers

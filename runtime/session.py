@@ -87,6 +87,7 @@ class Session(AsyncCalls):
         require_data_files(self.path)
         self._description = Description.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         host = Host(Threads(threads, spin), memory)
+        self._most_threads = host.most_threads
         opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
         self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
         if self._description is None:
