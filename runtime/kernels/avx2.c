@@ -11,6 +11,7 @@ typedef __m256 V;
 #define LANES 8
 #define load(p) _mm256_loadu_ps(p)
 #define store(p, v) _mm256_storeu_ps(p, v)
+#define stream(p, v) _mm256_stream_ps(p, v)
 #define spread(s) _mm256_set1_ps(s)
 #define fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define mul(a, b) _mm256_mul_ps(a, b)
@@ -23,7 +24,7 @@ typedef __m256 V;
 
 #include "steps.h"
 
-const struct vectors seqport_avx2 = {multiply_inputs, step_any, reset_gru_before};
+const struct vectors seqport_avx2 = {multiply_inputs, step_any, reset_gru_before, pay};
 
 #ifdef __clang__
 #pragma clang attribute pop

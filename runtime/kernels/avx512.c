@@ -11,6 +11,7 @@ typedef __m512 V;
 #define LANES 16
 #define load(p) _mm512_loadu_ps(p)
 #define store(p, v) _mm512_storeu_ps(p, v)
+#define stream(p, v) _mm512_stream_ps(p, v)
 #define spread(s) _mm512_set1_ps(s)
 #define fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define mul(a, b) _mm512_mul_ps(a, b)
@@ -23,7 +24,7 @@ typedef __m512 V;
 
 #include "steps.h"
 
-const struct vectors seqport_avx512 = {multiply_inputs, step_any, reset_gru_before};
+const struct vectors seqport_avx512 = {multiply_inputs, step_any, reset_gru_before, pay};
 
 #ifdef __clang__
 #pragma clang attribute pop

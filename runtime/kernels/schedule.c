@@ -54,24 +54,32 @@ static void begin(struct work *work) {
   }
 }
 
-static void set_zero(float *to, size_t count, int past_the_cache) {
-  if (past_the_cache) {
-    for (; count && (uintptr_t)to % sizeof(__m128); count--) *to++ = 0.0f;
-    for (; count >= 4; to += 4, count -= 4) _mm_stream_ps(to, _mm_setzero_ps());
+/* What the rows owe that have ended: those from `ended` on. It is paid from the last row on, which has most. */
+struct owing {
+  struct debt debt;
+  const struct work *work;
+  size_t ended, begun;
+};
+
+static int next_row(struct debt *debt) {
+  struct owing *owing = (struct owing *)debt;
+  if (owing->begun > owing->ended) {
+    const struct sequence *one = of(owing->work, --owing->begun);
+    debt->to = one->padding;
+    debt->pieces = one->padded;
+    debt->apart = one->padding_apart;
   }
-  memset(to, 0, count * sizeof *to);
+  return debt->pieces != 0;
 }
 
-/* The states of the rows from `first` on, which end here, and their outputs from here on. */
-static void end(struct work *work, size_t first, size_t last) {
+/* The states of the rows from `first` on, which end here, and the zeros behind them: what is much is owed. */
+static void end(struct work *work, size_t first, size_t last, int owed) {
   const size_t bytes = work->layer->hidden * sizeof(float);
   for (size_t row = first; row < last; row++) {
     const struct sequence *one = of(work, row);
     if (one->h_T) memcpy(one->h_T, work->h + row * work->units, bytes);
     if (one->c_T) memcpy(one->c_T, work->c + row * work->units, bytes);
-    for (size_t t = 0; t < one->padded; t++)
-      set_zero(one->padding + (ptrdiff_t)t * one->padding_apart, work->layer->hidden, one->padding_large);
-    if (one->padding_large) _mm_sfence(); /* whoever reads the outputs sees them */
+    for (size_t t = 0; t < one->padded && !owed; t++) memset(one->padding + (ptrdiff_t)t * one->padding_apart, 0, bytes);
   }
 }
 
@@ -136,14 +144,16 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
   work.x = part(&left, most_fed(layer, count) * sizeof(float *));
   work.y = outputs ? part(&left, count * sizeof(float *)) : NULL;
   begin(&work);
+  const int owed = count && of(&work, 0)->padding_large;
+  struct owing owing = {{NULL, 0, 0, layer->hidden, next_row}, &work, count, count};
 
   size_t alive = count, fed = 0;
   const float *row_fed = work.fed;
   for (size_t t = 0;; t++) {
     size_t still = alive;
     while (still && of(&work, still - 1)->steps <= t) still--;
-    end(&work, still, alive);
-    alive = still;
+    end(&work, still, alive, owed);
+    owing.ended = alive = still;
     if (!alive) break;
     if (!fed) {
       fed = feed(&work, t, alive);
@@ -154,7 +164,8 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
         const struct sequence *one = of(&work, row);
         work.y[row] = one->y + (ptrdiff_t)t * one->y_apart;
       }
-    struct stepping stepping = {vectors, {layer, alive, row_fed, work.h, work.h_next, work.c, work.y}};
+    struct debt *debt = owed && !crew ? &owing.debt : NULL; /* of a crew, all members take steps at once */
+    struct stepping stepping = {vectors, {layer, alive, row_fed, work.h, work.h_next, work.c, work.y, debt}};
     if (layer->cell == GRU_RESET_BEFORE) seqport_share(crew, reset_some, &stepping, layer->blocks);
     seqport_share(crew, step_some, &stepping, layer->blocks);
     float *before = work.h;
@@ -162,5 +173,9 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
     work.h_next = before;
     row_fed += alive * work.width;
     fed--;
+  }
+  if (owed) {
+    vectors->pay(&owing.debt, SIZE_MAX);
+    _mm_sfence(); /* whoever reads the outputs sees them */
   }
 }

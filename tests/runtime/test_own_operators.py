@@ -146,12 +146,30 @@ def test_numbers_of_any_size_answer_to_the_last_bit(cell: str, scale: float) -> 
     require_onnxruntime(layer, [opened(layer.model(), vectors=width) for width in widths()], feed)
 
 
-@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_much_padding_is_zero_too(direction: str) -> None:
-    """More than the cache should hold; rows begin where no vector does."""
-    layer = Layer("GRU reset after", direction, hidden=101, given=("lengths",))
-    feed = layer.feed([3] * 39 + [700], 700)
-    require_onnxruntime(layer, [opened(layer.model(), threads) for threads in (1, 2)], feed)
+# More than the cache should hold.
+MUCH = {
+    "bit by bit": ([3] * 20 + [100] * 4 + [0] * 3 + [400] * 12 + [700], 700),
+    "mostly at the end": ([3] * 39 + [700], 700),
+    "nothing but padding": ([0] * 40, 700),
+}
+
+
+@pytest.mark.parametrize(("lengths", "steps"), MUCH.values(), ids=MUCH)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_much_padding_is_zero_too(cell: str, direction: str, lengths: list[int], steps: int) -> None:
+    """Rows begin where no vector does, and memory has what a full batch left there."""
+    layer = Layer(cell, direction, hidden=101, given=("lengths",))
+    sessions = [opened(layer.model(), threads, width) for width, threads in zip(widths(), (2, 1), strict=False)]
+    full = layer.feed([steps] * len(lengths), steps)
+    require_onnxruntime(layer, sessions, full, layer.feed(lengths, steps))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_much_padding_is_zero_where_threads_share_each_step(cell: str) -> None:
+    layer = Layer(cell, "bidirectional", hidden=201, given=("lengths",))
+    batches = [layer.feed(lengths, 12_000) for lengths in ([12_000] * 2, [12_000, 5])]
+    require_onnxruntime(layer, [opened(layer.model(), threads=2)], *batches)
 
 
 @pytest.mark.parametrize("number", [np.inf, np.nan], ids=str)
