@@ -51,13 +51,14 @@ class Session(AsyncCalls):
         memory: what becomes of a run's memory: "keep", for this session's next run; "share", for that of any session
             that shares; "release", back to the system, which costs time at large activations.
         cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
-            None does so where CUDA was asked for by name, and not for "auto".
+            None does so where CUDA was asked for by name, and for "auto" where that is measured to be faster than the
+            CPU, on made-up rows.
 
     Attributes:
         path: the file.
         provider: what runs it: "cpu" or "cuda:<index>".
-        provider_note: why an earlier choice was passed over, and which nodes were rewritten for CUDA; empty where the
-            first one was taken as it is.
+        provider_note: why an earlier choice was passed over, which nodes were rewritten for CUDA, and what "auto"
+            measured; empty where the first one was taken as it is.
         placement: each recurrent node's name to the provider that runs it.
         signature: its inputs and outputs; for a plain ONNX file as ONNX Runtime gives them.
 

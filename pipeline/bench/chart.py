@@ -85,6 +85,9 @@ def streams_chart(outcomes: Sequence[Outcome]) -> str:
                 heights = [timing.median * 1e6 for _, timing in bars]
                 axes.bar(at, heights, 0.8 / len(names), color=colours[name], label=_shown(name))
             axes.set_yscale("log")
+            axes.minorticks_off()
+            axes.yaxis.set_major_locator(_ticks())
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.set_xticks(range(len(own)), [f"H = {o.case.network.num_hidden_units}" for o in own])
             axes.set_title(f"{cell.upper()}, µs a step", fontsize=9)
         _legend(figure, panels)
