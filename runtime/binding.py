@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from seqport.runtime.artifact import TensorInfo
+from seqport.runtime.axis_sizes import AxisSizes
 from seqport.runtime.convert import numpy_dtype
 from seqport.runtime.errors import InputDtypeError, OutputBufferError, refused_value
 from seqport.runtime.pinned import pinned_empty
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
-# ONNX Runtime's words for a buffer of another shape than the answer.
+# ONNX Runtime's words for a buffer of another shape than the answer; on a GPU it does not say which.
 _SHAPES = re.compile(
     r"output '(.+?)' of node .*? has shape \{([\d,]*)\} but the computed output shape .*? is \{([\d,]*)\}"
 )
+_SIZES = re.compile(r"Tensor size mismatch. src:\{([\d,]*)\} dst:\{([\d,]*)\}")
+# And before the run, where the file gives an output's sizes.
+_FIXED = re.compile(r"Got invalid dimensions for output: (\S+) for the following indices((?:\s+index: \d+ Got: .*)+)")
 
 
 class Outputs:
@@ -28,9 +32,11 @@ class Outputs:
 
     Args:
         infos: the outputs.
+        inputs: the model's, which the sizes of outputs follow from.
     """
 
-    def __init__(self, infos: Sequence[TensorInfo]) -> None:
+    def __init__(self, infos: Sequence[TensorInfo], inputs: Sequence[TensorInfo]) -> None:
+        self._sizes = AxisSizes(inputs)
         self.names = tuple(info.name for info in infos)
         self._infos = {info.name: info for info in infos}
         self._plain = {info.name: (numpy_dtype(info.dtype), info.axes) for info in infos}
@@ -47,8 +53,10 @@ class Outputs:
                 self._refuse_kind(name, array)
             dtype, axes = self._plain[name]
             flags, shape = array.flags, array.shape
-            if array.dtype != dtype or (axes and not _fits(axes, shape)) or array.dtype.kind in "OSU":
-                self._refuse_form(name, array)
+            # ONNX Runtime itself compares no more than the number of elements where an answer comes from a GPU.
+            expected = self._sizes.shape(axes, feed)
+            if array.dtype != dtype or (axes and not _fits(expected, shape)) or array.dtype.kind in "OSU":
+                self._refuse_form(name, array, expected)
             if not (flags.c_contiguous and flags.writeable):
                 _refuse_memory(name, array)
             for other, memory, is_input in seen:
@@ -67,7 +75,7 @@ class Outputs:
         if not isinstance(array, np.ndarray):
             raise OutputBufferError(f"out[{name!r}] is a {type(array).__name__}, expected a NumPy array to write into")
 
-    def _refuse_form(self, name: str, array: np.ndarray) -> NoReturn:
+    def _refuse_form(self, name: str, array: np.ndarray, expected: Sequence[str | int]) -> NoReturn:
         info, dtype = self._infos[name], self._plain[name][0]
         if dtype is None or dtype.kind in "OSU":
             raise OutputBufferError(
@@ -75,7 +83,7 @@ class Outputs:
             )
         if array.dtype != dtype:
             raise OutputBufferError(f"out[{name!r}] is {array.dtype}, expected {dtype}")
-        raise OutputBufferError(f"out[{name!r}] has the shape {_shape(array.shape)}, expected {_shape(info.axes)}")
+        raise OutputBufferError(f"out[{name!r}] has the shape {_shape(array.shape)}, expected {_shape(expected)}")
 
 
 def run_into(
@@ -126,8 +134,8 @@ class Binding:
         device: the index of the GPU; None on the CPU.
 
     Attributes:
-        inputs: the arrays that a run reads. On the CPU the caller's own, where they are in C order; on a GPU copies in
-            page-locked memory.
+        inputs: the arrays that a run reads; write into them, and put no others in their place. On the CPU the caller's
+            own, where they are in C order; on a GPU copies in page-locked memory.
         outputs: the arrays that a run writes: the caller's own, or new ones (page-locked for a GPU) with the shapes
             that a first run gave.
 
@@ -220,13 +228,29 @@ def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding) 
     try:
         session.run_with_iobinding(binding)
     except Exception as error:  # ONNX Runtime's error types have no common root
-        shapes = _SHAPES.search(str(error))
-        if shapes is None:
-            raise refused_value(error) from error
-        raise OutputBufferError(
-            f"output {shapes[1]!r} came out as {_shape(shapes[3].split(','))}, and its buffer has the shape "
-            f"{_shape(shapes[2].split(','))}: give one of the answer's shape, or leave it out"
-        ) from error
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> Exception:
+    shapes, sizes, fixed = (pattern.search(str(error)) for pattern in (_SHAPES, _SIZES, _FIXED))
+    if fixed:
+        indices = " ".join(fixed[2].split())
+        return OutputBufferError(f"out[{fixed[1]!r}] has another shape than the answer: {indices}")
+    if shapes:
+        name, buffer, answer = f"output {shapes[1]!r}", shapes[2], shapes[3]
+    elif sizes:
+        name, answer, buffer = "an output", sizes[1], sizes[2]
+    else:
+        return refused_value(error)
+    return OutputBufferError(
+        f"{name} came out as {_shape(answer.split(','))}, and its buffer has the shape "
+        f"{_shape(buffer.split(','))}: give one of the answer's shape, or leave it out"
+    )
+
+
+def is_of_shapes(error: Exception) -> bool:
+    """Whether an answer had another shape than the array that was to take it."""
+    return any(pattern.search(str(error)) for pattern in (_SHAPES, _SIZES, _FIXED))
 
 
 def _answers(

@@ -25,8 +25,9 @@ _WINDOWS = sys.platform == "win32"
 _DRIVER = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
 # ONNX Runtime loads cuDNN lazily and does without where it can; its recurrent kernels cannot.
 _CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
-# What ONNX Runtime loads, each after those that it needs.
+# What ONNX Runtime loads, each after those that it needs; the names of some end with CUDA's version.
 _IN_ORDER = ("cublasLt", "cublas", "nvrtc", "curand", "cufft", "cudart", "cudnn")
+_OF_CUDA = ("cublasLt", "cublas", "nvrtc", "cudart")
 
 
 @functools.cache
@@ -127,17 +128,21 @@ def _library_problem() -> str | None:
 def _load_wheels() -> None:
     """Load CUDA and cuDNN from Python's wheels, where these are of the version that ONNX Runtime is built for.
 
-    A process has one cuDNN: whichever comes first. An older one on the loader's path would run here, and PyTorch, which
-    accepts none older than its own, would fail when it is imported later.
+    PyTorch accepts no cuDNN older than its own, and takes the one that the process has already: with an older one from
+    the loader's path, it would fail when it is imported later. Of each library the first is taken that loads.
     """
     folders = library_folders()
     major = _built_for().partition(".")[0]
     if _WINDOWS or not any((folder / f"libcublasLt.so.{major}").exists() for folder in folders):
         return
     for library in _IN_ORDER:
-        for path in sorted(path for folder in folders for path in folder.glob(f"lib{library}.so.*")):
-            with contextlib.suppress(OSError):  # the loader's path may have it
+        pattern = f"lib{library}.so.{major if library in _OF_CUDA else '*'}"
+        for path in (path for folder in folders for path in sorted(folder.glob(pattern))):
+            try:
                 _load(str(path))
+            except OSError:
+                continue  # another folder may have it, or the loader's path
+            break
 
 
 def _load_libraries(folder: Path | None) -> list[str]:

@@ -7,6 +7,7 @@ its address and a bound output to it; where the address is page-locked, that cop
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import threading
 import weakref
@@ -16,6 +17,7 @@ import numpy as np
 
 from seqport.runtime import cuda
 
+MOST = 1 << 28  # bytes that a pool holds at most, 256 MB
 _PORTABLE = 1  # CU_MEMHOSTALLOC_PORTABLE: page-locked for every context of the process
 
 
@@ -41,63 +43,70 @@ class Pool:
     """Page-locked memory that goes from one array to the next. Safe to use from many threads.
 
     Locking pages takes milliseconds, so that the block of an array whose last view is gone waits for another array of
-    its size; sizes are powers of two, so that there are few.
+    about its size. The system cannot swap such memory out, hence the bound.
 
     Args:
         device: the index of the GPU whose driver allocates.
         most: bytes that arrays and waiting blocks may take together.
+
+    Attributes:
+        held: bytes that they take.
     """
 
-    def __init__(self, device: int, most: int = 1 << 28) -> None:
-        self._blocks = _Blocks(device, most)
-        weakref.finalize(self, self._blocks.close).atexit = False
+    def __init__(self, device: int, most: int = MOST) -> None:
+        self._device, self._most = device, most
+        self.held = 0
+        self._waiting: dict[int, list[int]] = {}
+        # For the books alone, never while the driver works; one that lets its own thread in again, because the
+        # collector may run anything in the midst of it.
+        self._lock = threading.RLock()
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
         """An array with whatever the last one left; None where there is no memory left, or none can be locked."""
-        blocks, size = self._blocks, 1 << (max(1, math.prod(shape) * dtype.itemsize) - 1).bit_length()
-        address = blocks.take(size)
-        return None if address is None else _array(address, size, shape, dtype, blocks.give_back, address, size)
+        size = _rounded(math.prod(shape) * dtype.itemsize)
+        address = self._take(size)
+        return None if address is None else _array(address, size, shape, dtype, self._give_back, address, size)
 
-
-class _Blocks:
-    """What outlives its pool as long as there are arrays."""
-
-    def __init__(self, device: int, most: int) -> None:
-        self._device, self._most = device, most
-        self._held = 0
-        self._waiting: dict[int, list[int]] = {}
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> int | None:
+    def _take(self, size: int) -> int | None:
+        if size > self._most:
+            return None
+        unused: list[int] = []
         with self._lock:
             waiting = self._waiting.setdefault(size, [])
             if waiting:
                 return waiting.pop()
-            if self._held + size > self._most:
-                self._free_waiting()
-            if self._held + size > self._most:
-                return None
-            address = _allocate(size, self._device)
-            if address is not None:
-                self._held += size
-            return address
+            if self.held + size > self._most:
+                for other, blocks in self._waiting.items():
+                    while blocks:
+                        unused.append(blocks.pop())
+                        self.held -= other
+            enough = self.held + size <= self._most
+            self.held += size if enough else 0
+        for address in unused:
+            _free(address, self._device)
+        if not enough:
+            return None
+        address = _allocate(size, self._device)
+        if address is None:
+            with self._lock:
+                self.held -= size
+        return address
 
-    def give_back(self, address: int, size: int) -> None:
-        # Without the lock: the collector may call this at any moment, in the midst of `take` too.
-        self._waiting[size].append(address)
-        if self._closed:
-            self._free_waiting()
+    def _give_back(self, address: int, size: int) -> None:
+        with self._lock:
+            self._waiting[size].append(address)
 
-    def close(self) -> None:
-        self._closed = True
-        self._free_waiting()
 
-    def _free_waiting(self) -> None:
-        for size, waiting in list(self._waiting.items()):
-            while waiting:
-                _free(waiting.pop(), self._device)
-                self._held -= size
+@functools.cache
+def pool(device: int) -> Pool:
+    """The process's own for a device: all sessions share its bound."""
+    return Pool(device)
+
+
+def _rounded(size: int) -> int:
+    """So that blocks of about one size can take each other's place: to an eighth of a power of two, or a page."""
+    unit = max(4096, 1 << max(0, (size - 1).bit_length() - 4))
+    return max(1, -(-size // unit)) * unit
 
 
 def _array(

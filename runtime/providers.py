@@ -88,7 +88,7 @@ def open_model(
             "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
         host: its threads and memory.
         cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
-            None does so where CUDA was asked for by name, and not for "auto".
+            None does so where CUDA was asked for by name, and not for "auto", which a session may try again (`auto`).
         model: bytes to open in the file's place, made from it.
 
     Raises:

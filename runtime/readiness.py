@@ -65,7 +65,7 @@ def check_ready(run: Run, reference: Run, signature: Description, inputs: Mappin
         found = run(feed)
     except Exception as error:
         raise ProviderError(f"a trial inference failed, which the CPU runs: {error}") from error
-    differences = {name: _difference(found[name], value) for name, value in expected.items()}
+    differences = {name: _difference(np.asarray(found[name]), value) for name, value in expected.items()}
     worst = max(differences, key=lambda name: (not differences[name] <= TOLERANCE, differences[name]))
     if not differences[worst] <= TOLERANCE:  # NaN too
         raise ProviderError(
@@ -80,7 +80,7 @@ def _steps(signature: Description, padded: Mapping[str, int], sizes: Mapping[str
     for info in signature.inputs:
         if info.name in padded:
             axis = info.axes[padded[info.name]]
-            return axis if isinstance(axis, int) else sizes.get(axis, _BATCH)
+            return axis if isinstance(axis, int) else sizes[axis]
     return 1
 
 

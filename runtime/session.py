@@ -37,8 +37,9 @@ class Session(AsyncCalls):
     Args:
         path: an ONNX file. One that seqport did not export runs too, through `run` alone.
         provider: "cpu"; "cuda" or "cuda:1", where every recurrent node must run on the GPU; "auto", CUDA
-            where it can run every recurrent node, else the CPU; or a list in order of preference, where
-            "cpu" after "cuda" also allows the CPU for nodes that CUDA has no kernel for.
+            where it can run every recurrent node, else whichever is measured to be faster, the CPU or CUDA with
+            rewritten nodes; or a list in order of preference, where "cpu" after "cuda" also allows the CPU for nodes
+            that CUDA has no kernel for.
         packing: on the CPU, whether recurrent layers leave the padding out: "auto" where that is measured to be faster,
             made ready when the first such batch comes; "on" for every batch, made ready at once; "off" never.
         kernels: on the CPU, what computes recurrent layers: "auto", seqport's own operators, which never compute a
@@ -49,7 +50,8 @@ class Session(AsyncCalls):
         spin: idle threads wait for work in a loop for some milliseconds after each run, not for 0.1 ms. For machines
             that do nothing else.
         memory: what becomes of a run's memory: "keep", for this session's next run; "share", for that of any session
-            that shares; "release", back to the system, which costs time at large activations.
+            that shares; "release", back to the system, which costs time at large activations. On a GPU, large
+            answers lie in page-locked memory, of which a process keeps 256 MB at most; not so with "release".
         cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
             None does so where CUDA was asked for by name, and for "auto" where that is measured to be faster than the
             CPU, on made-up rows.
@@ -101,7 +103,7 @@ class Session(AsyncCalls):
             own = {"limits": self._description.limits, "zeros_and_ones": self._description.zeros_and_ones}
             self._check = Checker(rules, self._description.sequences, **own)
         self._output_names = [output.name for output in opened.session.get_outputs()]
-        self._outputs = Outputs(self.signature.outputs)
+        self._outputs = Outputs(self.signature.outputs, self.signature.inputs)
         self._device: int | None = None
         self._gpu: GpuAnswers | None = None  # what takes large answers of a GPU
         measured = ""

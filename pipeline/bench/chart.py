@@ -65,8 +65,8 @@ def batches_chart(grid: Grid) -> str:
                 axes = panels[row][column]
                 outcomes = grid.row(size, fill)
                 for name, colour in _colours(outcomes).items():
-                    _line(axes, name, colour, outcomes)
-                _dress(axes, f"H = {size}, {fill:.0%} valid", outcomes)
+                    _line(axes, name, colour, outcomes, of_limit=grid.has_limit)
+                _dress(axes, f"H = {size}, {fill:.0%} valid", outcomes, of_limit=grid.has_limit)
         _legend(figure, panels)
         return _svg(figure)
 
@@ -102,9 +102,8 @@ def _shown(name: str) -> str:
     return "PyTorch" if name == PACKED else name
 
 
-def _line(axes: Any, name: str, colour: str, outcomes: Sequence[Outcome]) -> None:
+def _line(axes: Any, name: str, colour: str, outcomes: Sequence[Outcome], *, of_limit: bool) -> None:
     points = []
-    of_limit = _of_limit(outcomes)
     for outcome in outcomes:
         limit = limit_of(outcome)
         if name in outcome.timings and (limit is not None or not of_limit):
@@ -118,12 +117,7 @@ def _line(axes: Any, name: str, colour: str, outcomes: Sequence[Outcome]) -> Non
     axes.errorbar(x, y, yerr=[below, above], color=colour, label=name, marker="o", markersize=3, **style)
 
 
-def _of_limit(outcomes: Sequence[Outcome]) -> bool:
-    return any(limit_of(outcome) for outcome in outcomes)
-
-
-def _dress(axes: Any, title: str, outcomes: Sequence[Outcome]) -> None:
-    of_limit = _of_limit(outcomes)
+def _dress(axes: Any, title: str, outcomes: Sequence[Outcome], *, of_limit: bool) -> None:
     if of_limit:
         axes.axhline(1.0, color="#20242a", linewidth=0.8, linestyle=":")
     axes.set_xscale("log", base=2)

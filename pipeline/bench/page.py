@@ -49,7 +49,7 @@ _GPU_METHOD = """\
   `run`; **seqport (bound)** is `Session.bind`, whose arrays lie in page-locked memory. **cuDNN** is PyTorch on the GPU,
   packed and padded, from the host and to the host. All in full float32, without TF32.
 - **(device)**: input and output stay on the GPU, by ONNX Runtime's I/O binding, or as PyTorch's tensors. They do less
-  than the others, and are not compared with seqport.
+  than the others, and are not listed as faster.
 - **PyTorch packed** runs on the CPU of that machine.
 """
 _REGRESSIONS = """\

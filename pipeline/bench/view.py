@@ -14,7 +14,7 @@ from seqport.pipeline.bench.timing import Timing
 # A difference within this share is the machine's noise, not a loss.
 NOISE = 0.03
 _LIMITS = {entry.name for entry in ENTRIES if entry.limit}
-_NOT_COMPARED = {entry.name for entry in ENTRIES if entry.limit or entry.resident or entry.name.startswith(OWN)}
+_NOT_COMPARED = {entry.name for entry in ENTRIES if entry.limit or entry.resident or entry.own}
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ struct layer {
   const float *b;  /* [blocks, one or more a gate, 16]: see panels.py */
 };
 
-/* Padded outputs that are still to be set to zero, row after row. */
-struct debt {
+/* Outputs at padded steps that are still to be set to zero, row after row. */
+struct padding {
   float *to;     /* the next piece, a padded step */
   size_t pieces; /* that are left of its row */
   ptrdiff_t apart;
   size_t width;                       /* floats of a piece */
-  int (*next_row)(struct debt *debt); /* 0 where no row owes anything */
+  int (*next_row)(struct padding *padding); /* 0 where no row has any */
 };
 
 /* The rows that one step computes; h and c have blocks * 16 numbers a row. */
@@ -42,7 +42,7 @@ struct step {
   float *h_next;      /* the same, of this one */
   float *c;           /* of the LSTM, changed in place; of a GRU with its reset before the product, r * h */
   float *const *y;    /* [rows], where the outputs go too; NULL where nobody reads them */
-  struct debt *debt;  /* paid bit by bit; NULL where nothing is owed */
+  struct padding *padding;  /* set to zero bit by bit; NULL for none */
 };
 
 struct vectors {
@@ -52,8 +52,8 @@ struct vectors {
   void (*step)(const struct step *step, size_t first, size_t last);
   /* What has to be done for all blocks before `step`: r * h of a GRU with its reset before the product. */
   void (*reset)(const struct step *step, size_t first, size_t last);
-  /* Sets so many pieces of what is owed to zero, past the cache: much of it would push everything else out. */
-  void (*pay)(struct debt *debt, size_t pieces);
+  /* Sets so many pieces to zero, past the cache: much padding would push everything else out. */
+  void (*zero)(struct padding *padding, size_t pieces);
 };
 
 extern const struct vectors seqport_avx512, seqport_avx2;

@@ -54,32 +54,33 @@ static void begin(struct work *work) {
   }
 }
 
-/* What the rows owe that have ended: those from `ended` on. It is paid from the last row on, which has most. */
-struct owing {
-  struct debt debt;
+/* The padding of the rows that have ended, those from `from` on; the last one, which has most, comes first. */
+struct ended {
+  struct padding left; /* first, so that `next_row` finds the rest */
   const struct work *work;
-  size_t ended, begun;
+  size_t from, next; /* the row after the next one whose padding is taken */
 };
 
-static int next_row(struct debt *debt) {
-  struct owing *owing = (struct owing *)debt;
-  if (owing->begun > owing->ended) {
-    const struct sequence *one = of(owing->work, --owing->begun);
-    debt->to = one->padding;
-    debt->pieces = one->padded;
-    debt->apart = one->padding_apart;
+static int next_row(struct padding *padding) {
+  struct ended *ended = (struct ended *)padding;
+  if (ended->next > ended->from) {
+    const struct sequence *one = of(ended->work, --ended->next);
+    padding->to = one->padding;
+    padding->pieces = one->padded;
+    padding->apart = one->padding_apart;
   }
-  return debt->pieces != 0;
+  return padding->pieces != 0;
 }
 
-/* The states of the rows from `first` on, which end here, and the zeros behind them: what is much is owed. */
-static void end(struct work *work, size_t first, size_t last, int owed) {
+/* The states of the rows from `first` on, which end here, and the zeros behind them unless these come bit by bit. */
+static void end(struct work *work, size_t first, size_t last, int bit_by_bit) {
   const size_t bytes = work->layer->hidden * sizeof(float);
   for (size_t row = first; row < last; row++) {
     const struct sequence *one = of(work, row);
     if (one->h_T) memcpy(one->h_T, work->h + row * work->units, bytes);
     if (one->c_T) memcpy(one->c_T, work->c + row * work->units, bytes);
-    for (size_t t = 0; t < one->padded && !owed; t++) memset(one->padding + (ptrdiff_t)t * one->padding_apart, 0, bytes);
+    if (bit_by_bit) continue;
+    for (size_t t = 0; t < one->padded; t++) memset(one->padding + (ptrdiff_t)t * one->padding_apart, 0, bytes);
   }
 }
 
@@ -144,16 +145,16 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
   work.x = part(&left, most_fed(layer, count) * sizeof(float *));
   work.y = outputs ? part(&left, count * sizeof(float *)) : NULL;
   begin(&work);
-  const int owed = count && of(&work, 0)->padding_large;
-  struct owing owing = {{NULL, 0, 0, layer->hidden, next_row}, &work, count, count};
+  const int bit_by_bit = count && of(&work, 0)->padding_large;
+  struct ended ended = {{NULL, 0, 0, layer->hidden, next_row}, &work, count, count};
 
   size_t alive = count, fed = 0;
   const float *row_fed = work.fed;
   for (size_t t = 0;; t++) {
     size_t still = alive;
     while (still && of(&work, still - 1)->steps <= t) still--;
-    end(&work, still, alive, owed);
-    owing.ended = alive = still;
+    end(&work, still, alive, bit_by_bit);
+    ended.from = alive = still;
     if (!alive) break;
     if (!fed) {
       fed = feed(&work, t, alive);
@@ -164,8 +165,8 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
         const struct sequence *one = of(&work, row);
         work.y[row] = one->y + (ptrdiff_t)t * one->y_apart;
       }
-    struct debt *debt = owed && !crew ? &owing.debt : NULL; /* of a crew, all members take steps at once */
-    struct stepping stepping = {vectors, {layer, alive, row_fed, work.h, work.h_next, work.c, work.y, debt}};
+    struct padding *padding = bit_by_bit && !crew ? &ended.left : NULL; /* of a crew, all members take steps at once */
+    struct stepping stepping = {vectors, {layer, alive, row_fed, work.h, work.h_next, work.c, work.y, padding}};
     if (layer->cell == GRU_RESET_BEFORE) seqport_share(crew, reset_some, &stepping, layer->blocks);
     seqport_share(crew, step_some, &stepping, layer->blocks);
     float *before = work.h;
@@ -174,8 +175,8 @@ void seqport_run(const struct vectors *vectors, const struct layer *layer, const
     row_fed += alive * work.width;
     fed--;
   }
-  if (owed) {
-    vectors->pay(&owing.debt, SIZE_MAX);
+  if (bit_by_bit) {
+    vectors->zero(&ended.left, SIZE_MAX);
     _mm_sfence(); /* whoever reads the outputs sees them */
   }
 }

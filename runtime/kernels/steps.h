@@ -1,6 +1,6 @@
 /* The vector code, included once for each width of vectors: see avx2.c and avx512.c, which define
- *   V, LANES, load, store, stream (a store past the cache), spread (one number to all lanes), fma(a, b, c) = a b + c, mul, add, sub, div, low (minimum),
- *   high (maximum), TILE(rows): how many panels a tile of so many rows takes.
+ *   V, LANES, load, store, stream (a store past the cache), spread (one number to all lanes), fma(a, b, c) = a b + c,
+ *   mul, add, sub, div, low (minimum), high (maximum), TILE(rows): how many panels a tile of so many rows takes.
  *
  * Sums run over the inputs in order, in runs of RUN that are added up: the order of ONNX Runtime's own products, so
  * that the answers are its own to the last bit. The activations are rational approximations with the coefficients and
@@ -12,7 +12,7 @@
 
 #include "cells.h"
 
-enum { RUN = 256, VECTORS = PANEL / LANES, PAID = 8 };
+enum { RUN = 256, VECTORS = PANEL / LANES, AT_ONCE = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -197,19 +197,21 @@ INLINE void give(const struct step *step, size_t row, size_t block) {
     memcpy(to, from, PANEL * sizeof *to);
 }
 
-static void pay(struct debt *debt, size_t pieces) {
-  for (; pieces && (debt->pieces || debt->next_row(debt)); pieces--, debt->pieces--, debt->to += debt->apart) {
-    float *to = debt->to;
-    size_t count = debt->width;
+static void zero(struct padding *padding, size_t pieces) {
+  for (; pieces && (padding->pieces || padding->next_row(padding)); pieces--) {
+    float *to = padding->to;
+    size_t count = padding->width;
     for (; count && (uintptr_t)to % sizeof(V); count--) *to++ = 0.0f;
     for (; count >= LANES; to += LANES, count -= LANES) stream(to, spread(0.0f));
     memset(to, 0, count * sizeof *to);
+    padding->to += padding->apart;
+    padding->pieces--;
   }
 }
 
 /* After each tile: memory takes these while the processor multiplies the next one. */
-INLINE void pay_some(const struct step *step) {
-  if (step->debt) pay(step->debt, PAID);
+INLINE void zero_some(const struct step *step) {
+  if (step->padding) zero(step->padding, AT_ONCE);
 }
 
 INLINE void rows_of(const float *of, size_t width, size_t first, size_t rows, const float **at) {
@@ -233,7 +235,7 @@ static void step_lstm(const struct step *step, size_t first, size_t last) {
           store(step->h_next + at + v, lstm(gates[r] + v, b + v, step->c + at + v));
         give(step, row + r, block);
       }
-      pay_some(step);
+      zero_some(step);
     }
   }
 }
@@ -268,7 +270,7 @@ static void step_gru_after(const struct step *step, size_t first, size_t last) {
         }
         give(step, row + r, block);
       }
-      pay_some(step);
+      zero_some(step);
     }
   }
 }
@@ -317,7 +319,7 @@ static void step_gru_before(const struct step *step, size_t first, size_t last) 
         }
         give(step, row + r, block);
       }
-      pay_some(step);
+      zero_some(step);
     }
   }
 }
@@ -343,7 +345,7 @@ static void step_rnn(const struct step *step, size_t first, size_t last) {
         }
         for (size_t p = 0; p < blocks; p++) give(step, row + r, block + p);
       }
-      pay_some(step);
+      zero_some(step);
     }
   }
 }

@@ -7,6 +7,8 @@ import pytest
 
 from seqport.runtime import Session, auto
 
+from .machines import Fake
+
 pytestmark = pytest.mark.usefixtures("forget")
 NO_KERNEL = {"RNN"}
 RELU = {"activations": ["Relu"]}
@@ -39,12 +41,13 @@ def test_the_gpu_where_it_is_faster(artifact, gpu, timed) -> None:
     path = artifact("rnn", attributes=RELU)
     expected = Session(path, "cpu").run(_batch())
     gpu(places=NO_KERNEL)
-    asked = timed(0.062, 0.011)
+    asked = timed(0.042, 0.011)
     session = Session(path)
     assert (session.provider, session.placement) == ("cuda:0", {"recurrent": "cuda:0"})
+    assert isinstance(session._model.session, Fake), "and that is what runs"
     assert session.provider_note == (
         "rewritten to stay on cuda:0: recurrent (the activations Relu); "
-        "32 made-up rows of 64 steps took 11 ms, and 62 on the CPU"
+        "32 made-up rows of 64 steps took 11 ms, and 42 on the CPU"
     )
     assert len(asked) == 6, "three rounds of both"
     for name, value in session.run(_batch()).items():
@@ -87,7 +90,27 @@ def test_a_model_that_cannot_be_rewritten_stays(artifact, gpu, timed) -> None:
     assert not times
 
 
-def test_a_gpu_that_fails_at_the_trial_is_left(artifact, gpu, monkeypatch) -> None:
+def test_one_round_decides_where_one_is_much_faster(artifact, gpu, timed) -> None:
+    gpu(places=NO_KERNEL)
+    asked = timed(0.062, 0.011)
+    assert Session(artifact("rnn", attributes=RELU)).provider == "cuda:0"
+    assert len(asked) == 2
+
+
+def test_the_note_has_the_sizes_that_ran(artifact, gpu, timed) -> None:
+    gpu(places=NO_KERNEL)
+    timed(0.042, 0.011)
+    assert "; 32 made-up rows of 7 steps took" in Session(artifact("rnn", attributes=RELU, seq=7)).provider_note
+
+
+def test_a_plain_file_has_no_rows_to_make_up(artifact, gpu, timed) -> None:
+    gpu(places=NO_KERNEL)
+    times = timed(0.042, 0.011)
+    assert Session(artifact("rnn", attributes=RELU, metadata="")).provider == "cpu"
+    assert not times
+
+
+def test_a_gpu_that_fails_at_the_trial_is_left_with_the_reason(artifact, gpu, monkeypatch) -> None:
     gpu(places=NO_KERNEL)
 
     def fails(*_calls) -> list[float]:
@@ -96,4 +119,18 @@ def test_a_gpu_that_fails_at_the_trial_is_left(artifact, gpu, monkeypatch) -> No
     monkeypatch.setattr(auto, "_medians", fails)
     session = Session(artifact("rnn", attributes=RELU))
     assert session.provider == "cpu"
-    assert "made-up" not in session.provider_note
+    assert session.provider_note.endswith("; not tried rewritten on cuda:0: CUDA failure 2: out of memory")
+
+
+def test_a_gpu_that_computes_wrongly_is_left(artifact, gpu, timed, monkeypatch) -> None:
+    gpu(places=NO_KERNEL)
+    timed(0.042, 0.011)
+
+    def run(self, names, feed):
+        answers = self._session.run(names, feed)
+        return answers if "X" in feed else [np.full_like(value, np.nan) for value in answers]  # X: the trial's
+
+    monkeypatch.setattr(Fake, "run", run, raising=False)
+    session = Session(artifact("rnn", attributes=RELU))
+    assert session.provider == "cpu"
+    assert "not tried rewritten on cuda:0: a trial inference differs from the CPU's answer" in session.provider_note

@@ -73,8 +73,8 @@ FITS = np.zeros(SHAPES["output"], np.float32)
         ({"logits": FITS}, r"out has 'logits', expected outputs of the model: 'output', 'h_T', 'c_T'$"),
         ({"output": FITS.tolist()}, r"out\['output'\] is a list, expected a NumPy array to write into"),
         ({"output": FITS.astype(np.float64)}, r"out\['output'\] is float64, expected float32"),
-        ({"output": FITS[0]}, r"out\['output'\] has the shape \[4, 5\], expected \[batch, seq, 5\]"),
-        ({"output": FITS[..., :4]}, r"out\['output'\] has the shape \[3, 4, 4\], expected \[batch, seq, 5\]"),
+        ({"output": FITS[0]}, r"out\['output'\] has the shape \[4, 5\], expected \[3, 4, 5\]"),
+        ({"output": FITS[..., :4]}, r"out\['output'\] has the shape \[3, 4, 4\], expected \[3, 4, 5\]"),
         ({"output": READ_ONLY}, r"out\['output'\] is read-only, expected a writeable array in C order"),
         (
             {"output": np.zeros((4, 3, 5), np.float32).swapaxes(0, 1)},
@@ -82,7 +82,11 @@ FITS = np.zeros(SHAPES["output"], np.float32)
         ),
         (
             {"output": np.zeros((3, 7, 5), np.float32)},
-            r"output 'output' came out as \[3, 4, 5\], and its buffer has the shape \[3, 7, 5\]: give",
+            r"out\['output'\] has the shape \[3, 7, 5\], expected \[3, 4, 5\]",
+        ),
+        (
+            {"output": np.zeros((4, 3, 5), np.float32)},
+            r"out\['output'\] has the shape \[4, 3, 5\], expected \[3, 4, 5\]",
         ),
     ],
 )
@@ -234,6 +238,17 @@ def test_buffers_for_a_gpu_are_page_locked(session, monkeypatch) -> None:
     del view
     gc.collect()
     assert not driver.held
+
+
+def test_inputs_are_bound_anew_at_each_run_on_a_gpu(session, monkeypatch) -> None:
+    """ONNX Runtime copies them there when they are bound."""
+    monkeypatch.setattr(cuda, "_load", lambda _name: Pages())
+    binding = _on_gpu(session).bind(_inputs())
+    bound: list[str] = []
+    monkeypatch.setattr(binding._binding, "bind_cpu_input", lambda name, _array: bound.append(name))
+    binding.run()
+    binding.run()
+    assert bound == ["x", "lengths"] * 2
 
 
 @pytest.mark.parametrize("fails", ["cuInit", "cuMemHostAlloc"])

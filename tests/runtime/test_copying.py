@@ -25,7 +25,7 @@ def started(monkeypatch) -> list[threading.Thread]:
     return found
 
 
-def _views(count: int = 40, width: int = 65_000) -> list[np.ndarray]:
+def _views(count: int = 40, width: int = 250_000) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     whole = random.normal(size=(count, width)).astype(np.float32)
     return [row[: random.integers(0, width)] for row in whole]
@@ -44,6 +44,7 @@ def test_every_view_is_copied_in_order(started, threads, helpers) -> None:
 
 def test_views_of_all_sizes(monkeypatch) -> None:
     monkeypatch.setattr(copying, "_WORTH", 1)
+    monkeypatch.setattr(copying, "_LARGE", 1)
     views = [np.zeros(size, np.int8) for size in (1, 1, 1, 1, 90, 1, 1, 1, 1, 90)]
     assert [array.size for array in copies(views, 4)] == [array.size for array in views]
     views = [np.zeros(1000, np.int8)]
@@ -53,20 +54,31 @@ def test_views_of_all_sizes(monkeypatch) -> None:
 
 
 def test_views_in_another_order(started) -> None:
-    whole = np.arange(6_000_000, dtype=np.float32).reshape(3, 1000, 2000).transpose(2, 1, 0)
+    whole = np.arange(6_000_000, dtype=np.float32).reshape(1000, 2000, 3).transpose(2, 1, 0)
     found = copies(list(whole), 2)
     assert len(started) == 1
     np.testing.assert_array_equal(np.array(found), whole)
     assert all(array.flags.c_contiguous for array in found)
 
 
-def test_few_bytes_start_no_thread(started) -> None:
-    copies([np.zeros(1000, np.float32)] * 100, 8)
+@pytest.mark.parametrize(("size", "count"), [(200_000, 4), (10_000, 2000)])
+def test_few_or_short_copies_start_no_thread(started, size, count) -> None:
+    copies([np.zeros(size, np.float32)] * count, 8)
     assert not started
+
+
+def test_where_no_thread_can_be_started_the_caller_copies(monkeypatch) -> None:
+    def refuse(_thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(copying.threading.Thread, "start", refuse)
+    for array, view in zip(copies(_views(), 4), _views(), strict=True):
+        np.testing.assert_array_equal(array, view)
 
 
 def test_a_failure_of_a_thread_is_the_callers(monkeypatch) -> None:
     monkeypatch.setattr(copying, "_WORTH", 1)
+    monkeypatch.setattr(copying, "_LARGE", 1)
 
     class Fails(np.ndarray):
         def copy(self, *_order):
@@ -80,9 +92,9 @@ def test_a_failure_of_a_thread_is_the_callers(monkeypatch) -> None:
 @pytest.mark.parametrize(("threads", "some"), [(1, False), (2, True)])
 @pytest.mark.parametrize("kernels", ["seqport", "onnxruntime"])
 def test_predict_starts_threads_only_where_the_session_may(artifact, started, threads, some, kernels) -> None:
-    session = Session(artifact(out_dim=300), "cpu", threads=threads, kernels=kernels)
+    session = Session(artifact(out_dim=2000), "cpu", threads=threads, kernels=kernels)
     random = np.random.default_rng(0)
-    items = [random.normal(size=(random.integers(100, 300), 3)).astype(np.float32) for _ in range(64)]
+    items = [random.normal(size=(random.integers(100, 200), 3)).astype(np.float32) for _ in range(64)]
     answers = session.predict(items)
     assert bool(started) is some
     for item, answer in zip(items[::9], answers[::9], strict=True):

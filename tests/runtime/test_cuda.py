@@ -109,24 +109,40 @@ def test_a_real_library_is_loaded_from_a_wheel(tmp_path) -> None:
     assert (done.stdout, done.stderr) == ("True False False\n", "")
 
 
-@pytest.mark.parametrize(("built", "loaded"), [("13.0", True), ("12.8", False)])
+@pytest.mark.parametrize(("built", "loaded"), [("13.0", True), ("11.8", False)])
 def test_wheels_of_the_right_version_come_before_the_loaders_path(
     tmp_path, machine, monkeypatch, built, loaded
 ) -> None:
     """A process has one cuDNN, and PyTorch accepts none older than its own."""
     machine(built=built)
     monkeypatch.setattr(cuda, "_WINDOWS", False)
-    folders = [tmp_path / "cudnn", tmp_path / "cu13"]
-    names = ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libnvrtc-builtins.so.13", "libcudnn.so.9"]
-    for folder, own in ((folders[0], names[4:]), (folders[1], names[:4])):
-        folder.mkdir()
-        for name in own:
-            (folder / name).touch()
-    monkeypatch.setattr(cuda, "library_folders", lambda: folders)
+    holds = {
+        "torch": ["libtorch_cuda.so", "libcudnn_ops.so.9"],
+        "cu12": ["libcublasLt.so.12", "libcublas.so.12", "libcudart.so.12"],
+        "broken": ["libcublas.so.13"],
+        "cu13": ["libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libnvrtc-builtins.so.13"],
+        "cudnn": ["libcudnn.so.9"],
+        "another": ["libcudnn.so.9", "libcurand.so.10"],
+    }
+    for folder, names in holds.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    monkeypatch.setattr(cuda, "library_folders", lambda: [tmp_path / folder for folder in holds])
     real, asked = cuda._load, []
-    monkeypatch.setattr(cuda, "_load", lambda name: asked.append(name) or real(name))
+
+    def load(name: str):
+        asked.append(name.removeprefix(f"{tmp_path}/"))
+        if "broken" in name:
+            raise OSError("file too short")
+        return real(name)
+
+    monkeypatch.setattr(cuda, "_load", load)
     assert cuda.problem(0) is None
-    wheels = [str(folders[1] / name) for name in names[:3]] + [str(folders[0] / names[4])]
+    wheels = [
+        *("cu13/libcublasLt.so.13", "broken/libcublas.so.13", "cu13/libcublas.so.13"),
+        *("another/libcurand.so.10", "cu13/libcudart.so.13", "cudnn/libcudnn.so.9"),
+    ]
     assert [name for name in asked if "/" in name] == (wheels if loaded else [])
     assert asked[-1] == "libcudnn.so.9", "it is looked for afterwards, wherever it is"
 

@@ -12,6 +12,8 @@ from seqport.runtime import InputValueError, Session, cuda, gpu_answers, pinned
 
 from .machines import Pages
 
+pytestmark = pytest.mark.usefixtures("forget")
+
 
 @pytest.fixture
 def pages(monkeypatch) -> Pages:
@@ -21,7 +23,7 @@ def pages(monkeypatch) -> Pages:
 
 
 def _on_gpu(session: Session) -> Session:
-    session._gpu = gpu_answers.GpuAnswers(session.description, 1)  # it still runs on the CPU
+    session._gpu = gpu_answers.GpuAnswers(session.description, 1, pinned.Pool(1))  # it still runs on the CPU
     return session
 
 
@@ -56,7 +58,7 @@ def test_memory_goes_to_the_next_answer_when_the_last_view_is_gone(artifact, pag
     np.testing.assert_array_equal(kept, copy)
     del first, kept
     gc.collect()
-    third = session.run(_inputs(rows=44))["output"]
+    third = session.run(_inputs(rows=41))["output"]
     assert third.ctypes.data == place, "another size, the same block"
     assert len(pages.held) == 2
 
@@ -73,47 +75,64 @@ def test_many_threads(artifact, pages) -> None:
     assert len(pages.held) <= 18
 
 
-def test_shapes_are_remembered_only_where_the_answer_is_small(artifact, pages, monkeypatch) -> None:
-    session = Session(artifact(), "cpu")
-    answers = session._gpu = gpu_answers.GpuAnswers(session.description, 1)
-    answers._pool = pinned.Pool(1, most=1 << 21)
-    large = [session.run(_inputs())["output"] for _ in range(3)]
-    places = [array.ctypes.data for array in large]
-    assert {*places} & pages.held == {places[0]}, "no memory is left for the others"
-    del large
-    gc.collect()
-    assert session.run(_inputs())["output"].ctypes.data == places[0], "and then there is"
-    monkeypatch.setattr(gpu_answers, "_SHAPES", 3)
-    for rows in (1, 2, 3, 4, 5, 1):
-        session.run({name: array[:rows] for name, array in _inputs().items()})
-    assert len(answers._small) == 3
-
-
 @pytest.mark.usefixtures("pages")
 def test_a_bound_beyond_which_ordinary_memory_serves() -> None:
-    pool = pinned.Pool(1, most=5000)
+    pool = pinned.Pool(1, most=10_000)
     dtype = np.dtype(np.float32)
-    first = pool.empty((1024,), dtype)
+    assert pool.empty((4000,), dtype) is None, "more than all"
+    first = pool.empty((2000,), dtype)
     assert first is not None
-    assert first.shape == (1024,)
-    assert pool.empty((1024,), dtype) is None
+    assert first.shape == (2000,)
+    assert pool.empty((2000,), dtype) is None
     del first
     assert pool.empty((100,), dtype) is not None, "what waited was given back to make room"
     assert pool.empty((2, 0), dtype) is not None
+    assert pool.held <= 10_000
 
 
-def test_a_pool_that_is_gone_leaves_nothing(pages) -> None:
+def test_one_larger_than_all_leaves_the_others_what_they_have(pages) -> None:
+    pool = pinned.Pool(1, most=10_000)
+    place = np.dtype(np.int8)
+    small = pool.empty((5000,), place)
+    del small
+    before = set(pages.held)
+    assert pool.empty((20_000,), place) is None
+    assert pages.held == before
+
+
+@pytest.mark.parametrize("size", [1, 4096, 5000, 1 << 20, (1 << 20) + 1, 133 << 20])
+def test_little_is_locked_in_vain(size) -> None:
+    assert size <= pinned._rounded(size) <= max(4096 * -(-size // 4096), size * 9 / 8)
+
+
+def test_the_collector_may_give_back_in_the_midst_of_taking(pages, monkeypatch) -> None:
     pool = pinned.Pool(1)
-    arrays = [pool.empty((1000,), np.dtype(np.int64)) for _ in range(3)]
-    del arrays[0]
-    assert len(pages.held) == 3
-    del pool
-    gc.collect()
-    assert len(pages.held) == 2, "what waited is free, what is used is not"
-    arrays.clear()
-    gc.collect()
-    assert not pages.held
-    assert (pages.contexts, pages.retained) == (0, 0)
+    other = [pool.empty((3000,), np.dtype(np.int8))]
+    real = pinned._allocate
+
+    def allocate(size: int, device: int) -> int | None:
+        if other:
+            other.clear()
+            assert pool.empty((3000,), np.dtype(np.int8)) is not None, "from the same thread"
+        return real(size, device)
+
+    monkeypatch.setattr(pinned, "_allocate", allocate)
+    assert pool.empty((9000,), np.dtype(np.int8)) is not None
+    assert len(pages.held) == 2
+
+
+def test_sessions_share_the_memory_of_a_device(artifact) -> None:
+    description = Session(artifact(), "cpu").description
+    first, second, other = (gpu_answers.GpuAnswers(description, device).memory for device in (7, 7, 6))
+    assert first is second
+    assert first is not other
+
+
+@pytest.mark.parametrize(("memory", "locks"), [("keep", True), ("share", True), ("release", False)])
+def test_which_sessions_lock_memory(artifact, gpu, memory, locks) -> None:
+    gpu()
+    assert (Session(artifact(), "cuda", memory=memory)._gpu is not None) is locks
+    assert Session(artifact(), "cpu")._gpu is None
 
 
 @pytest.mark.parametrize("fails", ["cuInit", "cuMemHostAlloc"])
@@ -129,7 +148,7 @@ def test_where_no_memory_can_be_locked(artifact, pages, fails) -> None:
 def test_answers_of_another_size_than_the_signature_says(artifact) -> None:
     """A file edited after the export, say: it runs, and is not tried again."""
     session = Session(artifact(), "cpu")
-    answers = session._gpu = gpu_answers.GpuAnswers(session.description, 1)
+    answers = session._gpu = gpu_answers.GpuAnswers(session.description, 1, pinned.Pool(1))
     name, dtype, _ = answers._sized[0]
     answers._sized[0] = (name, dtype, ("batch", "seq", 7))
     assert session.run(_inputs())["output"].shape == (40, 2000, 5)

@@ -53,6 +53,7 @@ class Entry:
         small: only batches of 8 rows, all of one length, in one direction.
         limit: no contestant, but a bound: what it takes at least.
         resident: input and output stay on the device, so that it does less than those from and to the host.
+        own: seqport, in one of its ways.
         seconds: it may take so long to open.
     """
 
@@ -65,6 +66,7 @@ class Entry:
     small: bool = False
     limit: bool = False
     resident: bool = False
+    own: bool = False
     seconds: float = 180.0
 
     def takes(self, case: Case) -> bool:
@@ -86,9 +88,9 @@ REFERENCE = PACKED
 _STEPWISE = ("batch", "stream")
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry(OWN, "onnxruntime", f"{_HERE}.sessions:Own", (*_STEPWISE, "list")),
-    Entry("seqport on ONNX Runtime's nodes", "onnxruntime", f"{_HERE}.sessions:OnNodes", most_units=256),
-    Entry("seqport stream", "onnxruntime", f"{_HERE}.sessions:OwnStream", ("stream",)),
+    Entry(OWN, "onnxruntime", f"{_HERE}.sessions:Own", (*_STEPWISE, "list"), own=True),
+    Entry("seqport on ONNX Runtime's nodes", "onnxruntime", f"{_HERE}.sessions:OnNodes", most_units=256, own=True),
+    Entry("seqport stream", "onnxruntime", f"{_HERE}.sessions:OwnStream", ("stream",), own=True),
     Entry(NODE, "onnxruntime", f"{_HERE}.sessions:Node", _STEPWISE),
     Entry(LOOP, "onnxruntime", f"{_HERE}.sessions:Loop", _STEPWISE),
     Entry(PACKED, "pytorch", f"{_HERE}.pytorch:Packed", (*_STEPWISE, "list")),
@@ -105,8 +107,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("buckets (ONNX Runtime)", "onnxruntime", f"{_HERE}.lists:BucketsNode", ("list",)),
     Entry("sgemm (PyTorch)", "pytorch", f"{_HERE}.sgemm:OfPyTorch", limit=True),
     Entry("sgemm (NumPy)", "pytorch", f"{_HERE}.sgemm:OfNumPy", limit=True),
-    Entry(OWN_CUDA, "onnxruntime", f"{_HERE}.sessions:OwnCuda", _STEPWISE, "cuda"),
-    Entry(OWN_BOUND, "onnxruntime", f"{_HERE}.bound:OwnBound", ("batch",), "cuda"),
+    Entry(OWN_CUDA, "onnxruntime", f"{_HERE}.sessions:OwnCuda", _STEPWISE, "cuda", own=True),
+    Entry(OWN_BOUND, "onnxruntime", f"{_HERE}.bound:OwnBound", ("batch",), "cuda", own=True),
     Entry(NODE_CUDA, "onnxruntime", f"{_HERE}.bound:NodeCuda", _STEPWISE, "cuda"),
     Entry(CUDNN_PACKED, "pytorch", f"{_HERE}.cudnn:Packed", _STEPWISE, "cuda"),
     Entry(CUDNN_PADDED, "pytorch", f"{_HERE}.cudnn:Padded", ("batch",), "cuda"),
