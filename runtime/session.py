@@ -103,7 +103,8 @@ class Session(AsyncCalls):
             own = {"limits": self._description.limits, "zeros_and_ones": self._description.zeros_and_ones}
             self._check = Checker(rules, self._description.sequences, **own)
         self._output_names = [output.name for output in opened.session.get_outputs()]
-        self._outputs = Outputs(self.signature.outputs, self.signature.inputs)
+        # In a plain file, axes of one name may be of different sizes: nobody has measured them.
+        self._outputs = Outputs(self.signature.outputs, self._description.inputs if self._description else ())
         self._device: int | None = None
         self._gpu: GpuAnswers | None = None  # what takes large answers of a GPU
         measured = ""

@@ -22,6 +22,7 @@ from seqport.runtime import (
     cuda,
     pinned,
 )
+from seqport.runtime.axis_sizes import AxisSizes
 
 from .machines import Pages
 
@@ -98,6 +99,25 @@ def test_an_array_that_does_not_fit(session, out, said, how, capfd) -> None:
         else:
             session.bind(_inputs(), out=out).run()
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_of_axes_in_a_plain_file_prove_nothing(tmp_path) -> None:
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "seq"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Concat", ["x", "x"], ["y"], axis=1)], "twice", sides[:1], sides[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "m.onnx")
+    out = np.empty((2, 6), np.float32)
+    assert Session(tmp_path / "m.onnx", "cpu").run({"x": np.ones((2, 3), np.float32)}, out={"y": out})["y"] is out
+    assert out.all()
+
+
+def test_an_answer_that_is_cut_to_the_longest_row(artifact) -> None:
+    """Its axis is named after the lengths."""
+    session = Session(artifact(), "cpu")
+    axes = (("batch", "max_lengths", 5), ("batch", "seq", 5), ("batch", "other"))
+    sizes = AxisSizes(session.description.inputs)
+    feed = {**_inputs(), "lengths": np.array([2, 1, 2])}
+    assert [sizes.shape(one, feed) for one in axes] == [(3, 2, 5), (3, 4, 5), (3, "other")]
+    assert [sizes.follow(one) for one in axes] == [True, True, False]
 
 
 def test_arrays_that_overlap(session) -> None:
