@@ -21,6 +21,7 @@ from seqport.runtime import (
     LengthsError,
     Session,
     TensorInfo,
+    validate,
 )
 from seqport.runtime.artifact import SequenceInfo
 from seqport.runtime.validate import Checker, InputRule
@@ -207,3 +208,41 @@ def test_a_good_request_costs_little(artifact) -> None:
         theirs.append(between - start)
     extra = (statistics.median(ours) - statistics.median(theirs)) / 1e3
     assert extra <= 20, f"Session.run adds {extra:.1f} µs"
+
+
+def test_after_a_good_request_a_bad_one_is_refused_all_the_same(artifact) -> None:
+    """Names, types and shapes that went through are remembered; whatever differs is checked as at first."""
+    check = Session(artifact(), "cpu")._check
+    good = {"x": X, "lengths": LENGTHS}
+    for _ in range(2):
+        feed = check(good)
+        assert feed is not good
+        assert all(feed[name] is array for name, array in good.items())
+    assert check({"lengths": LENGTHS, "x": X}).keys() == {"x", "lengths"}, "in another order"
+    for wrong, error in (
+        ({"lengths": np.array([6, 1])}, LengthsError),
+        ({"lengths": np.array([0, 1])}, LengthsError),
+        ({"lengths": LENGTHS.astype(np.int32)}, InputDtypeError),
+        ({"x": X.astype(np.float64)}, InputDtypeError),
+        ({"x": X[:1]}, InputSizeError),
+        ({"x": X[..., :2]}, InputSizeError),
+        ({"x": X[0]}, InputRankError),
+        ({"x": X.T}, InputSizeError),
+        ({"mask": X}, InputNameError),
+    ):
+        with pytest.raises(error):
+            check({**good, **wrong})
+        check(good)
+    with pytest.raises(InputNameError):
+        check({"x": X, "length": LENGTHS})
+    with pytest.raises(InputNameError):
+        check({"x": X})
+    np.testing.assert_array_equal(check({"x": X.tolist(), "lengths": [5, 2]})["x"], X)
+
+
+def test_not_every_shape_is_remembered(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(validate, "_REMEMBERED", 3)
+    check = Session(artifact(), "cpu")._check
+    for steps in (5, 6, 7, 8, 9, 5):
+        assert check({"x": np.ones((2, steps, 3), np.float32), "lengths": LENGTHS})["x"].shape[1] == steps
+    assert len(check._right) == 3
