@@ -19,7 +19,7 @@ from seqport.runtime.artifact import Description
 from seqport.runtime.errors import ProviderError
 from seqport.runtime.host import Host
 from seqport.runtime.providers import Opened, open_model
-from seqport.runtime.readiness import check_ready, trial_inputs
+from seqport.runtime.readiness import Run, check_ready, trial_inputs
 
 _DEVICE = 0
 _ROWS, _STEPS = 32, 64
@@ -28,8 +28,6 @@ _ROUNDS = 3
 _CLEARLY = 0.8
 # So many times as long in the first round needs no other.
 _DECIDED = 4.0
-
-Run = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
 
 
 def on_gpu_if_faster(path: Path, host: Host, run: Run, signature: Description) -> tuple[Opened | None, str]:

@@ -50,7 +50,7 @@ _GPU_METHOD = """\
   packed and padded, from the host and to the host. All in full float32, without TF32.
 - **(device)**: input and output stay on the GPU, by ONNX Runtime's I/O binding, or as PyTorch's tensors. They do less
   than the others, and are not listed as faster.
-- **PyTorch packed** runs on the CPU of that machine.
+- **PyTorch packed**, in the table of streams PyTorch, runs on the CPU of that machine.
 """
 _REGRESSIONS = """\
 ## Checks for regressions

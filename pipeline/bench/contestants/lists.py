@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _ENDS = (8, 16, 32, 64, 128, 256, 512)
 Items = Sequence[np.ndarray]
 
 
-class _OfGroups:
+class _OfGroups(ABC):
     """Groups a list, pads each group, runs it, and trims the answers into the list's order."""
 
     def __init__(self, network: Network, folder: Path) -> None:
@@ -29,9 +30,9 @@ class _OfGroups:
         """What runs a padded batch."""
         return Session(path, "cpu").run
 
+    @abstractmethod
     def groups(self, items: Items) -> Iterator[tuple[list[int], int]]:
         """Indices of rows that share a batch, and its padded length."""
-        raise NotImplementedError
 
     def prepare(self, case: Case, inputs: Inputs) -> Prepared:
         """Lay the inputs out."""

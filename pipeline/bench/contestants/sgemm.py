@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from seqport.pipeline.bench.networks import GATES
 Multiply = Callable[[Any, Any, Any], object]
 
 
-class _Sgemm:
+class _Sgemm(ABC):
     """One product for all inputs, then one a step; full batches, because those are the fastest."""
 
     def __init__(self, network: Network, folder: Path) -> None:
@@ -40,11 +41,13 @@ class _Sgemm:
 
         return Prepared(call, lambda: np.empty((0, 0), np.float32))
 
+    @abstractmethod
     def array(self, rows: int, columns: int) -> Any:
-        raise NotImplementedError
+        """Random numbers, where the library keeps its own."""
 
+    @abstractmethod
     def multiply(self, a: Any, b: Any, out: Any) -> None:
-        raise NotImplementedError
+        """Write the product of a and b into out."""
 
 
 class OfPyTorch(_Sgemm):
