@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import Refusal
 from seqport.exporters.passes.draws import MEASURED, Draws, far
 from seqport.exporters.passes.job import Job
@@ -39,7 +42,7 @@ def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: boo
 
         def takes(size: int, axis: str = axis) -> bool:
             try:
-                job.capture.reference(draws.arrays(_FULL, scale, kind, {axis: size}))
+                require_answer(job.capture.reference(draws.arrays(_FULL, scale, kind, {axis: size})))
             except Exception:
                 return False
             return True
@@ -51,6 +54,17 @@ def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: boo
         if smallest > 1 or largest is not None:
             found[axis] = smallest, largest
     return found
+
+
+def require_answer(answers: Arrays) -> None:
+    """Take an answer that is NaN throughout for none: a standard deviation over one step, say.
+
+    Raises:
+        ValueError: an output is NaN throughout.
+    """
+    for name, array in answers.items():
+        if array.dtype.kind == "f" and array.size and np.isnan(array).all():
+            raise ValueError(f"output {name!r} is NaN throughout")
 
 
 def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], *, long: bool) -> int | None:

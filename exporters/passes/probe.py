@@ -21,8 +21,10 @@ from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, far, id_bounds, tries
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.limits import Limits, measured_limits
+from seqport.exporters.passes.judgement import Judge
+from seqport.exporters.passes.limits import Limits, measured_limits, require_answer
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
+from seqport.exporters.passes.values import Values
 from seqport.exporters.serial import session_of
 from seqport.exporters.signature import axis_names
 from seqport.runtime.artifact import TensorInfo
@@ -31,8 +33,6 @@ from seqport.runtime.artifact import TensorInfo
 # precision has about three digits, and the artifact rounds at other places than the model.
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
-# Values that many times larger than at a few steps have exploded.
-_EXPLODED = 1e3
 _FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
 # At so many sizes that the trace took for granted the artifact is compared.
 _TURNS = 12
@@ -59,6 +59,8 @@ class Measured:
         session: the artifact on ONNX Runtime.
         draws: where the inputs came from.
         limits: the sizes that the model takes, of each axis that is not free.
+        judge: compares answers of the artifact.
+        values: the regimes of values at which the artifact was compared with the model, beside the usual one.
     """
 
     outputs: tuple[TensorInfo, ...]
@@ -67,6 +69,8 @@ class Measured:
     session: ort.InferenceSession
     draws: Draws
     limits: Limits
+    judge: Judge
+    values: tuple[str, ...] = ()
 
 
 def probe(job: Job, example: Arrays | None) -> Measured:
@@ -88,8 +92,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     for sizes in FURTHER + ((long,) if job.capture.convention == "pytorch" else ()):
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
-            if not _exploded(further, runs[0]):
-                runs.append(further)
+            runs.append(further)
         elif further.by_model:
             refused.add(sizes)
         else:
@@ -99,13 +102,17 @@ def probe(job: Job, example: Arrays | None) -> Measured:
         limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
         ends = [{axis: size} for axis, pair in limits.items() for size in pair if size is not None]
         runs += _at_sizes(job, session, draws, [*ends, *job.capture.turns[:_TURNS]], scale, kind)
-    for run in runs:
-        _compare(job, run)
     measured = runs[: len(MEASURED)]
+    judge = Judge(job.model, session, [run.expected for run in measured if run.expected is not None])
+    for run in runs:
+        _compare(job, judge, run)
+    values: tuple[str, ...] = ()
+    if runs[0].expected is not None and not job.refusals:
+        values = Values(job, session, draws, judge, runs[0].inputs).compare()
     outputs = tuple(
         TensorInfo(name, array.dtype.name, _axes(name, runs, draws.roles)) for name, array in runs[0].outputs.items()
     )
-    return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits)
+    return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits, judge, values)
 
 
 def _at_sizes(
@@ -178,6 +185,7 @@ def _run(
         try:
             # The model goes first: what it refuses (no steps left behind a slice) can end the process in ONNX Runtime.
             expected = job.capture.reference(arrays)
+            require_answer(expected)
         except Exception as error:
             return _Refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", by_model=True)
     names = [value.name or "" for value in job.model.graph.outputs]
@@ -229,29 +237,13 @@ def _check_repeats(job: Job, run: Run) -> None:
     )
 
 
-def _exploded(run: Run, usual: Run) -> bool:
-    """Whether the model's own values have grown beyond all bounds (a ReLU RNN's over hundreds of steps).
-
-    Such a run says nothing: rounding has grown with the values, and runtimes overflow at different steps.
-    """
-    for name, expected in (run.expected or {}).items():
-        before = (usual.expected or {}).get(name)
-        if before is None or not np.issubdtype(expected.dtype, np.floating):
-            continue
-        if np.isfinite(before).all() and not np.isfinite(expected).all():
-            return True
-        largest = [np.abs(array[np.isfinite(array)]).max(initial=1.0) for array in (before, expected)]
-        if largest[1] > _EXPLODED * largest[0]:
-            return True
-    return False
-
-
-def _compare(job: Job, run: Run) -> None:
+def _compare(job: Job, judge: Judge, run: Run) -> None:
     """The artifact against the user's own model, on the same inputs."""
     shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
     for name, expected in (run.expected or {}).items():
-        gap = difference(run.outputs[name], expected)
-        if gap > _tolerance(job, expected):
+        found = run.outputs[name]
+        gap = judge.difference(name, run.inputs, found, expected, _tolerance(job, expected), exact=False)
+        if gap:
             job.refusals += [_soft(layer, mask) for layer, mask in job.soft_masks.items()]
             job.soft_masks.clear()
             job.refusals.append(
@@ -286,24 +278,6 @@ def _tolerance(job: Job, expected: np.ndarray) -> float:
     half = expected.dtype == np.float16 or any(note.endswith("float16") for note in job.capture.notes)
     half = half and job.capture.convention != "pytorch"
     return HALF_TOLERANCE if half else TOLERANCE
-
-
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, each relative to its own value where that is above 1; infinite for another shape.
-
-    Element by element, because one large value (the -1e9 of a mask, say) must not excuse the others.
-    """
-    if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
-        return float("inf")
-    if not np.issubdtype(expected.dtype, np.floating):
-        return float(np.any(found != expected))
-    found, expected = found.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(expected)
-    if not np.array_equal(np.isfinite(found), finite):
-        return float("inf")
-    found, expected = found[finite], expected[finite]  # inf - inf would warn
-    gap = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
-    return float(gap.max(initial=0.0))
 
 
 def _axes(name: str, runs: list[Run], roles: Roles) -> tuple[str | int, ...]:

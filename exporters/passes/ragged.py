@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from seqport.exporters.passes.probe import TOLERANCE, Measured, Run, difference
+from seqport.exporters.passes.judgement import gaps
+from seqport.exporters.passes.probe import TOLERANCE, Measured, Run
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import SequenceInfo, TensorInfo
 
@@ -68,7 +69,8 @@ def _rows_agree(sequences: Sequences, run: Run, measured: Measured, inputs: Sequ
         for row in range(len(batch.steps[0])):
             alone = measured.session.run(names, batch.alone(row))
             for info, whole, single in zip(measured.outputs, together, alone, strict=True):
-                if difference(batch.trimmed(info, np.asarray(whole), row), np.asarray(single)) > TOLERANCE:
+                gap = gaps(batch.trimmed(info, np.asarray(whole), row), np.asarray(single))
+                if gap is None or gap.max(initial=0) > TOLERANCE:
                     return False
     except Exception:  # a row alone is too short for the model, or an output too short to be trimmed: not proven
         return False

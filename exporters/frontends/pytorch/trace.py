@@ -12,7 +12,6 @@ from importlib import import_module
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
 from torch import nn
 
 from seqport.exporters.arrangement import Arrangement
@@ -26,9 +25,9 @@ from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
 from seqport.exporters.frontends.pytorch.loops import numbers_in
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
+from seqport.exporters.frontends.pytorch.simplify import simplify
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
-from seqport.exporters.passes.builder import constant
 from seqport.exporters.signature import Input
 
 # torch.onnx translates to this opset; the passes convert from it to the one asked for.
@@ -39,8 +38,6 @@ _LOUD = (
     "torch._export",
     "torch.export",
 )
-# Operators whose result holds a size that may have been traced.
-_OF_SIZES = frozenset({"Range", "Expand", "ConstantOfShape"})
 
 
 def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | None, opset: int) -> Capture:  # noqa: ARG001
@@ -126,7 +123,7 @@ def _translate(program: torch.export.ExportedProgram, fixed: Collection[int]) ->
     """To ONNX; where sizes were fixed, what is made from them stays where the passes can find it."""
     try:
         onnx_program = torch.onnx.export(
-            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=not fixed
+            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=False
         )
     except Exception as error:
         reason = str(error).strip().rsplit("## Exception summary", maxsplit=1)[-1].strip()
@@ -135,19 +132,8 @@ def _translate(program: torch.export.ExportedProgram, fixed: Collection[int]) ->
             "Remedy: replace the operation named above by one that torch.onnx knows"
         ) from error
     assert onnx_program is not None
-    if fixed:
-        optimizer.fold_constants(
-            onnx_program.model, onnx_shape_inference=False, should_fold=lambda node: not _is_of_size(node, fixed)
-        )
+    simplify(onnx_program.model, fixed)
     return onnx_program.model
-
-
-def _is_of_size(node: ir.Node, fixed: Collection[int]) -> bool:
-    """Whether what a node makes of constants depends on a size that was fixed."""
-    if node.op_type == "Slice":  # a table of positions, cut to the number of steps
-        end = constant(node.inputs[2])
-        return end is not None and any(int(item) in fixed for item in end.reshape(-1))
-    return node.op_type in _OF_SIZES
 
 
 def _own_names(graph: ir.Graph) -> None:
