@@ -26,6 +26,7 @@ from seqport.exporters.frontends.pytorch.leaves import leaves
 from seqport.exporters.frontends.pytorch.loops import numbers_in
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.simplify import simplify
+from seqport.exporters.frontends.pytorch.translations import TRANSLATIONS
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
 from seqport.exporters.signature import Input
@@ -123,7 +124,12 @@ def _translate(program: torch.export.ExportedProgram, fixed: Collection[int]) ->
     """To ONNX; where sizes were fixed, what is made from them stays where the passes can find it."""
     try:
         onnx_program = torch.onnx.export(
-            program, dynamo=True, opset_version=_TRACED_OPSET, verbose=False, optimize=False
+            program,
+            dynamo=True,
+            opset_version=_TRACED_OPSET,
+            verbose=False,
+            optimize=False,
+            custom_translation_table=TRANSLATIONS,
         )
     except Exception as error:
         reason = str(error).strip().rsplit("## Exception summary", maxsplit=1)[-1].strip()
