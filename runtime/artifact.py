@@ -115,6 +115,9 @@ class Description:
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     precision: PrecisionInfo | None = None  # None where it is the model's own
     zeros_and_ones: tuple[str, ...] = ()  # inputs taken for masks though they hold numbers: each must be 0 or 1
+    not_negative: tuple[str, ...] = ()  # inputs of whole numbers that the model refuses, or takes otherwise, below 0
+    rows_independent: bool = True  # a row's answers do not depend on the other rows of its batch
+    hides_undefined: bool = False  # NaN and infinities may come out as numbers, where the model gives NaN
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -155,6 +158,9 @@ class Description:
                 proof=raw["proof"],
                 precision=_precision(raw.get("precision")),
                 zeros_and_ones=tuple(raw.get("zeros_and_ones", ())),
+                not_negative=tuple(raw.get("not_negative", ())),
+                rows_independent=raw.get("rows_independent", True),
+                hides_undefined=raw.get("hides_undefined", False),
                 format=found,
             )
         except (KeyError, TypeError, ValueError) as error:

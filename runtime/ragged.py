@@ -71,6 +71,7 @@ class RaggedBatches:
         self._length_axes = [axes.index(axis_of[info.name]) for info in self._lengths]
         self._input_axes = [_axis_of(slot, axes) for slot in self._inputs.values()]
         self._output_axes = [_axis_of(slot, axes) for slot in self._outputs.values()]
+        self._independent = description.rows_independent
         self._threads = threads
         self._lists = Lists.of(description, self._inputs, self._outputs, threads)
         self._footprint = Footprint([*self._inputs.values(), *self._outputs.values()])
@@ -175,7 +176,13 @@ class RaggedBatches:
         return answers
 
     def _batches(self, rows: Rows, options: Options, *, even: bool) -> Iterator[list[int]]:
-        """The rows of each batch: alike in what cannot be padded, cut where that is cheapest, or as large as may be."""
+        """The rows of each batch: alike in what cannot be padded, cut where that is cheapest, or as large as may be.
+
+        Rows that influence each other are answered one by one.
+        """
+        if not self._independent:
+            yield from ([row] for row in range(len(rows.indices)))
+            return
         if not rows.alike:
             if rows.indices:
                 yield from self._cut(rows, np.arange(len(rows.indices)), {}, options, even=even)

@@ -41,10 +41,14 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
     """Write the description into the model's metadata."""
     capture = job.capture
     axes: Axes = {found.name: found.axes for found in measured.outputs}
+    sequences = sequences_of(job, axes)
+    batch_axis = sequences[0].batch_axis if sequences else next(iter(capture.inputs[0].axes), None)
+    sequences, independent = proven(job, sequences, measured, batch_axis)
     job.description = Description(
         inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
         outputs=measured.outputs,
-        sequences=proven(sequences_of(job, axes), measured, capture.inputs),
+        sequences=sequences,
+        rows_independent=independent,
         states=_states(job, axes),
         recurrent=_recurrent(job),
         convention=capture.convention,
@@ -57,6 +61,8 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
         proof=_proof(measured),
         precision=job.precision,
         zeros_and_ones=tuple(item.name for item in capture.inputs if item.name in job.zeros_and_ones),
+        not_negative=tuple(item.name for item in capture.inputs if item.name in job.not_negative),
+        hides_undefined=job.hides_undefined,
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()
@@ -65,7 +71,9 @@ def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
 def _proof(measured: Measured) -> dict[str, str]:
     """Where the artifact was compared with the model; nothing where the model took no drawn input."""
     shapes = [" ".join(f"{a}={n}" for a, n in run.sizes.items()) for run in measured.runs if run.expected is not None]
-    return {"tolerance": str(TOLERANCE), "compared": "; ".join(shapes)} if shapes else {}
+    if not shapes:
+        return {}
+    return {"tolerance": str(TOLERANCE), "compared": "; ".join(shapes), "values": "; ".join(measured.values)}
 
 
 def _data_type(numpy_name: str) -> ir.DataType:

@@ -1,8 +1,8 @@
 """Operators on 64-bit whole numbers that ONNX Runtime computes in 32 bits, in a form that it does not.
 
-Needs: a lowered graph. Guarantees: no Clip, Relu, Sign, Min or Max of an int64 input's elements; comparisons, which look
-at all 64 bits, choose in their place. ONNX Runtime 1.31 takes 2**31 + 5 for a negative number in all five. Lengths stay
-as they are: none is that long, and the runtime knows their usual forms.
+Needs: a lowered graph. Guarantees: no Clip, Relu, Sign, Min or Max of an int64 input's elements; comparisons, which
+look at all 64 bits, choose in their place. ONNX Runtime 1.31 takes 2**31 + 5 for a negative number in all five. Lengths
+stay as they are: none is that long, and the runtime knows their usual forms.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ class Measured:
         draws: where the inputs came from.
         limits: the sizes that the model takes, of each axis that is not free.
         judge: compares answers of the artifact.
+        scale: of the sizes, at which the model takes drawn inputs.
+        kind: of the values that it takes.
         values: the regimes of values at which the artifact was compared with the model, beside the usual one.
     """
 
@@ -70,6 +72,8 @@ class Measured:
     draws: Draws
     limits: Limits
     judge: Judge
+    scale: int
+    kind: str
     values: tuple[str, ...] = ()
 
 
@@ -112,7 +116,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     outputs = tuple(
         TensorInfo(name, array.dtype.name, _axes(name, runs, draws.roles)) for name, array in runs[0].outputs.items()
     )
-    return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits, judge, values)
+    return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits, judge, scale, kind, values)
 
 
 def _at_sizes(

@@ -1,41 +1,131 @@
-"""Which rows of different lengths may share a batch: proven, not assumed.
+"""Which rows may share a batch: proven, not assumed.
 
-Needs: a measured artifact and its sequences. Guarantees: a sequence says `padded` only where rows run alone, without
-padding, gave what they gave among longer ones, each output trimmed as the sequence says.
+Needs: a measured artifact, its sequences and its batch axis. Guarantees: rows are called independent only where each
+gave among others, of other values, magnitudes and orders, what it gives alone; a sequence says `padded` only where that
+held for rows of different lengths too, each output trimmed as the sequence says. What whole numbers and flags are made
+from is compared with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnxruntime as ort
 
+from seqport.exporters.passes.draws import MEASURED
+from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import gaps
-from seqport.exporters.passes.probe import TOLERANCE, Measured, Run
+from seqport.exporters.passes.probe import TOLERANCE, Measured
+from seqport.exporters.passes.witnesses import is_discrete, session_with_witnesses
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import SequenceInfo, TensorInfo
 
 Sequences = tuple[SequenceInfo, ...]
+Arrays = dict[str, np.ndarray]
+
+# How much larger each row's values are than usual: what limits, centres or scales over a batch shows beside these.
+_MAGNITUDES = (1, 30, 0.1, 1000, 1, 0.01, 100, 3, 1, 0.3, 10, 1)
+_SHAPES = MEASURED[0]._replace(ordered=False)
 
 
-def proven(sequences: Sequences, measured: Measured, inputs: Sequence[Input]) -> Sequences:
-    """The sequences, each with its `padded` set by measurement; several are proven together, as they are batched."""
-    padded = all(_rows_agree(sequences, run, measured, inputs) for run in measured.runs)
-    return tuple(replace(sequence, padded=padded) for sequence in sequences)
+def proven(job: Job, sequences: Sequences, measured: Measured, batch_axis: str | int | None) -> tuple[Sequences, bool]:
+    """The sequences, each with its `padded` set by measurement, and whether rows are independent of each other.
+
+    Several sequences are proven together, as they are batched.
+    """
+    proof = _Proof(job, sequences, measured, batch_axis)
+    independent = proof.holds(equal=True)
+    padded = bool(sequences) and independent and proof.holds(equal=False)
+    return tuple(replace(sequence, padded=padded) for sequence in sequences), independent
+
+
+class _Proof:
+    def __init__(self, job: Job, sequences: Sequences, measured: Measured, batch_axis: str | int | None) -> None:
+        self._job, self._sequences, self._measured, self._axis = job, sequences, measured, batch_axis
+        self._inputs = job.capture.inputs
+        self._by_name = {item.name: item for item in self._inputs}
+        discrete = [
+            info.name for info in measured.outputs if all(is_discrete(run.outputs[info.name]) for run in measured.runs)
+        ]
+        found = session_with_witnesses(job.model, discrete)
+        self._session, self._witnesses = found or (measured.session, [])
+
+    def holds(self, *, equal: bool) -> bool:
+        """Whether every row gives alone what it gives among the others.
+
+        Args:
+            equal: whether all rows are as long as the axis; else they are of different lengths, and padded.
+        """
+        axis = self._axis
+        if not isinstance(axis, str) or any(axis not in t.axes for t in (*self._inputs, *self._measured.outputs)):
+            return False
+        try:
+            return all(self._agrees(batch) for batch in self._batches(axis, equal=equal))
+        except Exception:  # a row alone is too short for the model, or an output too short to be trimmed: not proven
+            return False
+
+    def _batches(self, axis: str, *, equal: bool) -> Iterator[_Batch]:
+        measured = self._measured
+        sizes = _SHAPES._replace(full=equal)
+        feed = measured.draws.arrays(sizes, measured.scale, measured.kind, {axis: len(_MAGNITUDES)})
+        yield self._batch(_of_magnitudes(feed, self._inputs, axis, self._kept()), axis, equal=equal)
+        if not equal:
+            for run in measured.runs:  # rows that fall in length, as some models want them
+                yield self._batch({name: array.copy() for name, array in run.inputs.items()}, axis, equal=False)
+
+    def _kept(self) -> set[str]:
+        draws = self._measured.draws
+        return {*draws.example, *draws.roles, *self._job.zeros_and_ones}
+
+    def _agrees(self, batch: _Batch) -> bool:
+        outputs, names = self._measured.outputs, [info.name for info in self._measured.outputs]
+        together = _run(self._session, [*names, *self._witnesses], batch.feed)
+        for row in range(batch.rows):
+            feed = batch.alone(row)
+            alone = _run(self._session, [*names, *self._witnesses], feed)
+            for info in outputs:
+                trimmed, expected = batch.trimmed(info, together[info.name], row), alone[info.name]
+                if self._measured.judge.difference(info.name, feed, trimmed, expected, TOLERANCE, exact=False):
+                    return False
+            for name in self._witnesses:
+                if not _same_row(together[name], alone[name], row, batch):
+                    return False
+        return True
+
+    def _batch(self, feed: Arrays, axis: str, *, equal: bool) -> _Batch:
+        """The drawn inputs with their padding made what `predict` pads with."""
+        steps: dict[int, np.ndarray] = {}
+        for place, sequence in enumerate(self._sequences):
+            first, time = next(iter(sequence.inputs.items()))
+            size = feed[first].shape[time]
+            rows = feed[first].shape[self._by_name[first].axes.index(axis)]
+            if sequence.lengths is not None:
+                steps[place] = feed[sequence.lengths].reshape(-1).astype(int)
+            else:
+                steps[place] = np.linspace(size, size if equal else max(1, size // 2), rows).astype(int)
+            for name, along in sequence.inputs.items():
+                _pad(feed[name], self._by_name[name].axes.index(axis), along, steps[place], sequence)
+        return _Batch(feed, steps, axis, self._inputs, self._sequences)
 
 
 @dataclass(frozen=True)
 class _Batch:
     """A padded batch, and where each tensor keeps its rows and steps."""
 
-    feed: dict[str, np.ndarray]
+    feed: Arrays
     steps: dict[int, np.ndarray]  # the position of a sequence → steps of each row
     batch_axis: str
     inputs: Sequence[Input]
     sequences: Sequences
 
-    def alone(self, row: int) -> dict[str, np.ndarray]:
+    @property
+    def rows(self) -> int:
+        item = self.inputs[0]
+        return self.feed[item.name].shape[item.axes.index(self.batch_axis)]
+
+    def alone(self, row: int) -> Arrays:
         """The inputs of one row, without its padding."""
         found = {}
         for item in self.inputs:
@@ -57,42 +147,39 @@ class _Batch:
         return array
 
 
-def _rows_agree(sequences: Sequences, run: Run, measured: Measured, inputs: Sequence[Input]) -> bool:
-    if not sequences or not isinstance(axis := sequences[0].batch_axis, str):
-        return False
-    if any(axis not in tensor.axes for tensor in (*inputs, *measured.outputs)):
-        return False
-    batch = _batch(sequences, run, inputs, axis)
-    names = [info.name for info in measured.outputs]
-    try:
-        together = measured.session.run(names, batch.feed)
-        for row in range(len(batch.steps[0])):
-            alone = measured.session.run(names, batch.alone(row))
-            for info, whole, single in zip(measured.outputs, together, alone, strict=True):
-                gap = gaps(batch.trimmed(info, np.asarray(whole), row), np.asarray(single))
-                if gap is None or gap.max(initial=0) > TOLERANCE:
-                    return False
-    except Exception:  # a row alone is too short for the model, or an output too short to be trimmed: not proven
-        return False
-    return True
+def _run(session: ort.InferenceSession, names: Sequence[str], feed: Arrays) -> dict[str, np.ndarray]:
+    return dict(zip(names, map(np.asarray, session.run(names, feed)), strict=True))
 
 
-def _batch(sequences: Sequences, run: Run, inputs: Sequence[Input], batch_axis: str) -> _Batch:
-    """The probe's own inputs with their padding made what `predict` pads with."""
-    feed = {name: array.copy() for name, array in run.inputs.items()}
-    by_name = {item.name: item for item in inputs}
-    steps: dict[int, np.ndarray] = {}
-    for place, sequence in enumerate(sequences):
-        first, axis = next(iter(sequence.inputs.items()))
-        size, rows = feed[first].shape[axis], run.sizes[batch_axis]
-        if sequence.lengths is None:
-            steps[place] = np.linspace(size, max(1, size // 2), rows).astype(int)
+def _of_magnitudes(feed: Arrays, inputs: Sequence[Input], axis: str, kept: Collection[str]) -> Arrays:
+    """The batch with each row's floats as many times as large."""
+    found = dict(feed)
+    for item in inputs:
+        array = feed[item.name]
+        if array.dtype.kind != "f" or item.name in kept or np.isin(array, (0, 1)).all():
+            continue
+        shape = [len(_MAGNITUDES) if name == axis else 1 for name in item.axes]
+        found[item.name] = array * np.array(_MAGNITUDES, array.dtype).reshape(shape)
+    return found
+
+
+def _same_row(together: np.ndarray, alone: np.ndarray, row: int, batch: _Batch) -> bool:
+    """Whether a value inside the graph is the same for a row; its axes are told by their sizes."""
+    if together.ndim != alone.ndim:
+        return False
+    steps: Mapping[int, int] = {int(counts[row]): place for place, counts in batch.steps.items()}
+    for place, (many, one) in enumerate(zip(together.shape, alone.shape, strict=True)):
+        if many == one:
+            continue
+        if many == batch.rows and one == 1:
+            together = np.take(together, [row], axis=place)
+        elif one in steps and one < many:
+            together = np.take(together, range(one), axis=place)
         else:
-            steps[place] = feed[sequence.lengths].reshape(-1).astype(int)
-        for name, time in sequence.inputs.items():
-            item = by_name[name]
-            _pad(feed[name], item.axes.index(batch_axis), time, steps[place], sequence)
-    return _Batch(feed, steps, batch_axis, inputs, sequences)
+            return False
+    scale = np.abs(alone[np.isfinite(alone)]).max(initial=0.0)
+    gap = gaps(together, alone, min(1.0, float(scale)) or 1.0)
+    return gap is not None and bool((gap / np.fmax(1.0, np.abs(alone)) <= TOLERANCE).all())
 
 
 def _pad(array: np.ndarray, batch: int, time: int, steps: np.ndarray, sequence: SequenceInfo) -> None:
