@@ -69,7 +69,9 @@ class _Emitter:
         bounds = [self._number(bound) for bound in self.plan.bounds]
         if not bounds:
             return None
-        return bounds[0] if len(bounds) == 1 else self.build.op("Min", *bounds)
+        count = bounds[0] if len(bounds) == 1 else self.build.op("Min", *bounds)
+        # A Slice that ends below zero ends that many steps before the last one.
+        return self.build.op("Max", count, self.build.const([0], name="none"))
 
     def _number(self, bound: Affine) -> ir.Value:
         total = self.build.const([bound.constant])
@@ -231,10 +233,20 @@ class _Emitter:
     def _final(self, i: int) -> ir.Value:
         axes = self.build.const([0], name="axes")
         if i in self.finals:
-            return self.build.op("Squeeze", self.finals[i], axes)
+            return self._or_initial(i, self.build.op("Squeeze", self.finals[i], axes))
         y = self._sequence(self.plan.carried[i].state.leaving)
         last = self.build.const(0 if self.plan.reverse else -1)
         return self.build.op("Gather", y, last, axis=0)
+
+    def _or_initial(self, i: int, final: ir.Value) -> ir.Value:
+        """The initial state where there is no step: ONNX Runtime's layers give zeros there."""
+        gate = next(layer.gate for layer in self.plan.layers if i in layer.states)
+        initial = self._first(self.plan.carried[i].state)
+        if is_zero(initial) or (gate is not None and gate.lengths is not None):  # lengths of zero are seen to elsewhere
+            return final
+        assert self.time is not None
+        some = self.build.op("Greater", self.time, self.build.const([0], name="none"))
+        return self.build.op("Where", some, final, initial)
 
     def _collected(self, y: ir.Value, axis: int, backwards: bool) -> ir.Value:
         """Y [seq, batch, ...] as the loop collects it: in the order of its steps, along its axis."""

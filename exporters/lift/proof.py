@@ -19,7 +19,8 @@ from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.lower import lower
 from seqport.exporters.serial import session_of
 
-# Sizes of batch and seq in each trial; the last has full lengths only.
+# Sizes of batch and seq in each trial; the last has full lengths only. None without steps: some of ONNX Runtime's
+# operators end the process there.
 TRIALS = ((3, 5), (1, 1), (2, 9), (4, 2), (5, 7))
 # Float32 against float32 over at most nine steps, relative to the largest value where that is above 1.
 TOLERANCE = 2e-5

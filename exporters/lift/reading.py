@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from seqport.exporters.lift.errors import NotLiftedError
 from seqport.exporters.lift.steps import ONE, TIME, Affine, Emitted, Slice, State, Steps
-from seqport.exporters.lift.walk import Facts, attribute, body_of, skip
+from seqport.exporters.lift.walk import SAME_NUMBER, Facts, attribute, body_of, skip
 
 
 def read_steps(node: ir.Node, facts: Facts) -> Steps:
@@ -63,7 +63,33 @@ def _read_loop(node: ir.Node, facts: Facts) -> Steps:
         assert bound is not None, "a trip count is a number of the outer graph"
         steps.bounds.append(bound)
     _stops(steps, body.outputs[0], body.inputs[1])
+    if node.inputs[1] is not None and node.inputs[1].name != "":
+        _begins(steps, node.inputs[1])
     return steps
+
+
+def _begins(steps: Steps, condition: ir.Value) -> None:
+    """Hold what is asked before the first step against the bounds: a count of zero is the only way not to begin.
+
+    Raises:
+        NotLiftedError: it may be false though there are steps to run.
+    """
+    condition = skip(condition, SAME_NUMBER)
+    known, node = steps.facts.of(condition), condition.producer()
+    if known is not None and known.all():
+        return
+    if node is not None and node.op_type == "And":
+        for item in node.inputs:
+            assert item is not None
+            _begins(steps, item)
+        return
+    if node is not None and node.op_type in ("Less", "Greater"):
+        one, other = steps.affine(node.inputs[0]), steps.affine(node.inputs[1])
+        if one is not None and other is not None:
+            small, large = (one, other) if node.op_type == "Less" else (other, one)
+            if large.plus(small, -1) in steps.bounds:
+                return
+    raise NotLiftedError("whether its first step runs is computed, and a native layer always runs")
 
 
 def _stops(steps: Steps, condition: ir.Value, entry: ir.Value) -> None:
@@ -74,7 +100,10 @@ def _stops(steps: Steps, condition: ir.Value, entry: ir.Value) -> None:
     """
     condition = steps.resolve(condition)
     node = condition.producer()
-    if condition is entry or steps.facts.of(condition) is not None:
+    known = steps.facts.of(condition)
+    if known is not None and not known.all():
+        raise NotLiftedError("it stops after its first step")
+    if condition is entry or known is not None:
         return
     if node is not None and node.op_type == "And":
         for item in node.inputs:
