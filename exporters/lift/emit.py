@@ -69,9 +69,7 @@ class _Emitter:
         bounds = [self._number(bound) for bound in self.plan.bounds]
         if not bounds:
             return None
-        count = bounds[0] if len(bounds) == 1 else self.build.op("Min", *bounds)
-        # A Slice that ends below zero ends that many steps before the last one.
-        return self.build.op("Max", count, self.build.const([0], name="none"))
+        return bounds[0] if len(bounds) == 1 else self.build.op("Min", *bounds)
 
     def _number(self, bound: Affine) -> ir.Value:
         total = self.build.const([bound.constant])

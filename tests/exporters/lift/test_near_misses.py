@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from seqport.exporters.lift import lift
@@ -108,6 +109,16 @@ LEFT = {
     ),
     "every cell state": (loop(PLAIN.replace("out = Identity(new)", "out = Identity(new_c)")), "an output needs 'h'"),
     "one step too few": (loop(PLAIN, count="less", more="less = Sub(seq, one)"), "does not run over its whole input"),
+    "a first step that is asked for": (
+        loop(PLAIN, more="most = ReduceMax<keepdims = 0>(n) begin = Greater(most, one)").replace(
+            "yes, h_0", "begin, h_0"
+        ),
+        "whether its first step runs is computed",
+    ),
+    "a second step that is never run": (
+        loop(PLAIN).replace("go = Identity(keep)", "go = Identity(no)"),
+        "it stops after its first step",
+    ),
     "h and c changed over": (joined("s2 = Concat<axis = 1>(new, new_c)"), "which is no LSTM"),
     "one half masked": (
         joined("u = Unsqueeze(m_t, last) k = Where(u, new, h) s2 = Concat<axis = 1>(new_c, k)", mask=True),
@@ -130,7 +141,13 @@ def saved(tmp_path: Path) -> Callable[[str], Path]:
     def save(text: str) -> Path:
         model = onnx.parser.parse_model(text)
         random = np.random.default_rng(0)
-        arrays = {"one": np.array(1), "yes": np.array(True), "last": np.array([1]), "zero_": np.array([0])}
+        arrays = {
+            "one": np.array(1),
+            "yes": np.array(True),
+            "no": np.array(False),
+            "last": np.array([1]),
+            "zero_": np.array([0]),
+        }
         arrays |= {
             "nought": np.zeros(H, np.float32),
             "nothing": np.array(0, np.float32),
@@ -165,3 +182,16 @@ def test_what_is_almost_a_layer_is_left_alone(name: str, saved: Callable[[str], 
     report = lift(saved(text), tmp_path / "out.onnx")
     assert not report.lifted
     assert reason in report.left[0].reason
+
+
+def test_where_no_step_runs_the_states_are_those_before(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    source, target = saved(loop(PLAIN)), tmp_path / "lifted.onnx"
+    assert lift(source, target).lifted
+    random = np.random.default_rng(0)
+    feed = {name: random.standard_normal((2, H)).astype(np.float32) for name in ("h_0", "c_0")}
+    feed |= {"x": np.zeros((2, 0, FEATURES), np.float32), "n": np.zeros(2, np.int64)}
+    names = ["h_T", "c_T"]
+    found, expected = (ort.InferenceSession(path).run(names, feed) for path in (target, source))
+    for name, one, other in zip(("h_0", "c_0"), found, expected, strict=True):
+        np.testing.assert_array_equal(other, feed[name])
+        np.testing.assert_array_equal(one, other)
