@@ -113,7 +113,7 @@ class Rounding:
         before = np.asarray(before)
         random = np.random.default_rng(0)
         found = np.zeros(before.shape)
-        for session in self._rounded_otherwise:
+        for session in self._of_choices if before.dtype.kind != "f" else self._of_values:
             for _ in range(_TIMES):
                 feed = {key: _nudged(value, random) for key, value in inputs.items()} if inputs_too else inputs
                 (after,) = session.run([name], dict(feed))
@@ -122,37 +122,51 @@ class Rounding:
         return found * (_ORDERS if before.dtype.kind == "f" else 1.0)
 
     @cached_property
-    def _rounded_otherwise(self) -> list[ort.InferenceSession]:
+    def _of_values(self) -> list[ort.InferenceSession]:
+        """Twins in which each value moves by its own last bits."""
+        return self._twins(absolute=False)
+
+    @cached_property
+    def _of_choices(self) -> list[ort.InferenceSession]:
+        """Twins in which each value moves by the last bits of the largest beside it, which choices are made among."""
+        return self._twins(absolute=True)
+
+    def _twins(self, *, absolute: bool) -> list[ort.InferenceSession]:
         random = np.random.default_rng(1)
         model = self._model.clone()
-        _add_noise(model)
+        for node in list(model.graph):
+            if node.op_type in _PRODUCTS and node.domain == "":
+                for value in node.outputs:
+                    if value.uses() or value.is_graph_output():
+                        _round_otherwise(model.graph, node, value, absolute=absolute)
         return [_with_other_bits(model, random) for _ in range(_TWINS)]
 
 
-def _add_noise(model: ir.Model) -> None:
-    """Let every product round otherwise at each run: what saturates at 1 does not do so at the same bit everywhere."""
-    for node in list(model.graph):
-        if node.op_type not in _PRODUCTS or node.domain != "":
-            continue
-        for value in node.outputs:
-            if value.uses() or value.is_graph_output():
-                _round_otherwise(model.graph, node, value)
-
-
-def _round_otherwise(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+def _round_otherwise(graph: ir.Graph, node: ir.Node, value: ir.Value, *, absolute: bool) -> None:
+    """Let a product round otherwise at each run: what saturates at 1 does not do so at the same bit everywhere."""
     step = float(np.finfo(np.float32).eps) * _ULPS_OF_PRODUCTS
-    noise = ir.node("RandomUniformLike", [value], {"low": 1 - step, "high": 1 + step, "seed": 1.0})
-    moved = ir.node("Mul", [value, noise.outputs[0]])
-    moved.outputs[0].name = f"{value.name}/rounded"
-    noise.outputs[0].name = f"{value.name}/noise"
-    name = value.name
-    value.replace_all_uses_with(moved.outputs[0], replace_graph_outputs=True)
-    for place in (noise, moved):
-        place.replace_input_with(0, value)
-    if moved.outputs[0].is_graph_output():
-        moved.outputs[0].name, value.name = name, f"{name}/exact"
-        moved.outputs[0].type, moved.outputs[0].shape = value.type, value.shape
-    graph.insert_after(node, [noise, moved])
+    noise = ir.node("RandomUniformLike", [value], {"low": -step, "high": step, "seed": 1.0})
+    sizes = [value]
+    nodes = [noise]
+    if absolute:
+        size = ir.node("Abs", [value])
+        largest = ir.node("ReduceMax", [size.outputs[0]], {"keepdims": 0})
+        nodes, sizes = [noise, size, largest], [largest.outputs[0]]
+    scaled = ir.node("Mul", [noise.outputs[0], *sizes])
+    moved = ir.node("Add", [value, scaled.outputs[0]])
+    nodes += [scaled, moved]
+    for number, part in enumerate(nodes):
+        part.outputs[0].name = f"{value.name}/rounded/{number}"
+    after, name = moved.outputs[0], value.name
+    value.replace_all_uses_with(after, replace_graph_outputs=True)
+    for part in (noise, *nodes[1:2], scaled, moved):
+        for place, source in enumerate(part.inputs):
+            if source is after:
+                part.replace_input_with(place, value)
+    if after.is_graph_output():
+        after.name, value.name = name, f"{name}/exact"
+        after.type, after.shape = value.type, value.shape
+    graph.insert_after(node, nodes)
 
 
 def _with_other_bits(model: ir.Model, random: np.random.Generator) -> ort.InferenceSession:
