@@ -27,7 +27,8 @@ _TWINS, _TIMES, _ULPS, _ORDERS = 2, 8, 2, 16.0
 # A recurrent layer adds up the rounding of its steps: ONNX Runtime's GRU was seen 5 units beyond 1.
 _ULPS_OF_PRODUCTS = 16
 # Operators behind which every runtime rounds in its own way.
-_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "RNN", "GRU", "LSTM", "Softmax"})
+_GATED = frozenset({"RNN", "GRU", "LSTM"})
+_PRODUCTS = _GATED | {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Softmax"}
 # Two runtimes may overflow one step apart from here on: the rounding of a value is as large as the room above it.
 _OVERFLOWS = 1e30
 
@@ -146,23 +147,22 @@ def _round_otherwise(graph: ir.Graph, node: ir.Node, value: ir.Value, *, absolut
     """Let a product round otherwise at each run: what saturates at 1 does not do so at the same bit everywhere."""
     step = float(np.finfo(np.float32).eps) * _ULPS_OF_PRODUCTS
     noise = ir.node("RandomUniformLike", [value], {"low": -step, "high": step, "seed": 1.0})
-    sizes = [value]
-    nodes = [noise]
+    size = ir.node("Abs", [value])
+    nodes = [noise, size]
     if absolute:
-        size = ir.node("Abs", [value])
-        largest = ir.node("ReduceMax", [size.outputs[0]], {"keepdims": 0})
-        nodes, sizes = [noise, size, largest], [largest.outputs[0]]
-    scaled = ir.node("Mul", [noise.outputs[0], *sizes])
-    moved = ir.node("Add", [value, scaled.outputs[0]])
-    nodes += [scaled, moved]
+        nodes.append(ir.node("ReduceMax", [nodes[-1].outputs[0]], {"keepdims": 0}))
+    if node.op_type in _GATED:  # what comes out has been added up of gates, of size 1
+        least = ir.node("Constant", [], {"value_float": 1.0 / _ULPS_OF_PRODUCTS})
+        nodes += [least, ir.node("Add", [nodes[-1].outputs[0], least.outputs[0]])]
+    nodes.append(ir.node("Mul", [noise.outputs[0], nodes[-1].outputs[0]]))
+    moved = ir.node("Add", [value, nodes[-1].outputs[0]])
+    nodes.append(moved)
     for number, part in enumerate(nodes):
         part.outputs[0].name = f"{value.name}/rounded/{number}"
     after, name = moved.outputs[0], value.name
     value.replace_all_uses_with(after, replace_graph_outputs=True)
-    for part in (noise, *nodes[1:2], scaled, moved):
-        for place, source in enumerate(part.inputs):
-            if source is after:
-                part.replace_input_with(place, value)
+    for part in (noise, size, moved):
+        part.replace_input_with(0, value)
     if after.is_graph_output():
         after.name, value.name = name, f"{name}/exact"
         after.type, after.shape = value.type, value.shape

@@ -1,9 +1,13 @@
-"""The proof is itself tested: each known fault, planted in a real artifact, turns that artifact's row red."""
+"""The proof is itself tested: each known fault, planted in a real artifact, turns that artifact's row red.
+
+And each known shortcut, planted in the graph of an export, is refused by the export itself.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +15,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from support.torch_models import FEATURES, IDS, Wrapped, X
+from torch import Tensor, nn
+from torch.nn import functional
 
+from seqport.exporters import ExportError, export
+from seqport.exporters.passes.builder import constant
 from seqport.pipeline.build import artifact_path
 from seqport.pipeline.judge import Row, Subject
 from seqport.pipeline.runners import ARTIFACTS, open_runners
@@ -38,7 +49,7 @@ def insert(model: onnx.ModelProto, before: onnx.NodeProto, *nodes: onnx.NodeProt
         model.graph.node.insert(place, node)
 
 
-def constant(model: onnx.ModelProto, name: str, array: np.ndarray) -> str:
+def stored(model: onnx.ModelProto, name: str, array: np.ndarray) -> str:
     model.graph.initializer.append(numpy_helper.from_array(array, name))
     return name
 
@@ -73,7 +84,7 @@ def split_directions(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     ways = []
     for index, way in enumerate(("forward", "reverse")):
-        weights = [constant(model, f"{way} {name}", arrays[name][index : index + 1]) for name in node.input[1:4]]
+        weights = [stored(model, f"{way} {name}", arrays[name][index : index + 1]) for name in node.input[1:4]]
         lengths = node.input[SEQUENCE_LENS] if way == "forward" else ""
         outputs = [f"{way} {name}" for name in node.output]
         inputs = [node.input[0], *weights, lengths]
@@ -105,9 +116,9 @@ def forget_the_mask(model: onnx.ModelProto) -> None:
 def leak_padding(model: onnx.ModelProto) -> None:
     """Every step sees the sum of the padding, which is nothing as long as the padding is zero."""
     first = next(node for node in model.graph.node if "x" in node.input)
-    zero, one, axis = (constant(model, f"leak {v}", np.array(v, np.int64)) for v in (0, 1, 2))
-    axes = constant(model, "leak axes", np.array([1], np.int64))
-    nothing = constant(model, "leak nothing", np.array(0, np.float32))
+    zero, one, axis = (stored(model, f"leak {v}", np.array(v, np.int64)) for v in (0, 1, 2))
+    axes = stored(model, "leak axes", np.array([1], np.int64))
+    nothing = stored(model, "leak nothing", np.array(0, np.float32))
     nodes = [
         helper.make_node("Shape", ["x"], ["leak seq"], start=1, end=2),
         helper.make_node("Squeeze", ["leak seq"], ["leak end"]),
@@ -126,7 +137,7 @@ def leak_padding(model: onnx.ModelProto) -> None:
 def bake_batch(model: onnx.ModelProto) -> None:
     """The initial state has the three rows that the trace had."""
     node = recurrent(model)[0]
-    node.input.append(constant(model, "baked", np.zeros((1, 3, attribute(node, "hidden_size")), np.float32)))
+    node.input.append(stored(model, "baked", np.zeros((1, 3, attribute(node, "hidden_size")), np.float32)))
 
 
 def freeze_lengths(model: onnx.ModelProto) -> None:
@@ -236,3 +247,110 @@ def test_a_red_row_ends_the_command_with_1(seqport, strict_json, folder, tmp_pat
     assert code == 1
     assert [name for name, row in rows.items() if not row["ok"]] == ["onnx-from-keras"]
     assert rows["onnx-from-keras"]["padding"]["garbage"]["valid"] > 0.1
+
+
+# What an export would write if a pass of it, or of a translator, took a shortcut: the export's own proof must see it.
+
+
+def take_the_place(graph: ir.Graph, value: ir.Value, other: ir.Value) -> None:
+    """Another value goes out of the graph, or on in it, under the name of the first."""
+    if not value.is_graph_output():
+        value.replace_all_uses_with(other)
+        return
+    place = list(graph.outputs).index(value)
+    other.type, other.shape = value.type, value.shape
+    other.name, value.name = value.name, f"{value.name}.right"
+    graph.outputs[place] = other
+
+
+def drop_epsilon(graph: ir.Graph) -> None:
+    """Adding 1e-8 is taken for adding nothing."""
+    for node in graph:
+        for place, value in enumerate(node.inputs):
+            found = constant(value)
+            if node.op_type == "Add" and found is not None and found.size == 1 and 0 < found.reshape(-1)[0] < 1e-6:
+                node.outputs[0].replace_all_uses_with(node.inputs[1 - place])
+
+
+def saturate_early(graph: ir.Graph) -> None:
+    """-softplus(-x) is written as log(sigmoid(x))."""
+    (softplus,) = [node for node in graph if node.op_type == "Softplus"]
+    below, above = softplus.inputs[0].producer(), softplus.outputs[0].uses()[0].node
+    sigmoid = ir.node("Sigmoid", [below.inputs[0]])
+    logarithm = ir.node("Log", [sigmoid.outputs[0]])
+    graph.insert_after(above, [sigmoid, logarithm])
+    take_the_place(graph, above.outputs[0], logarithm.outputs[0])
+
+
+def narrow_integers(graph: ir.Graph) -> None:
+    """A choice between whole numbers looks at 32 bits of them."""
+    (less,) = [node for node in graph if node.op_type == "Less"]
+    narrow = [ir.node("Cast", [value], {"to": ir.DataType.INT32}) for value in less.inputs]
+    graph.insert_before(less, narrow)
+    for place, node in enumerate(narrow):
+        less.replace_input_with(place, node.outputs[0])
+
+
+def change_the_smallest(graph: ir.Graph) -> None:
+    """Of probabilities, all far below 1, every one is half as large again."""
+    (softmax,) = [node for node in graph if node.op_type == "Softmax"]
+    factor = ir.tensor(np.array(1.5, np.float32), name="factor")
+    value = ir.Value(name="factor", const_value=factor)
+    graph.register_initializer(value)
+    larger = ir.node("Mul", [softmax.outputs[0], value])
+    graph.insert_after(softmax, larger)
+    take_the_place(graph, softmax.outputs[0], larger.outputs[0])
+
+
+def change_beside_infinity(graph: ir.Graph) -> None:
+    """One output is -inf at some steps, and another is the negative of what it should be."""
+    value = graph.outputs[1]
+    negative = ir.node("Neg", [value])
+    graph.append(negative)
+    take_the_place(graph, value, negative.outputs[0])
+
+
+def _normalised(self: Any, x: Tensor) -> Tensor:
+    spread = x.var(1, keepdim=True, correction=0).sqrt()
+    return (x - x.mean(1, keepdim=True)) / (spread + 1e-8) + self.recurrent(x)[0].mean()
+
+
+def _masked(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    late = (torch.arange(x.size(1)) >= 3)[None, :, None]
+    y, h = self.recurrent(x)
+    return y.masked_fill(late, float("-inf")), h
+
+
+SHORTCUTS = {
+    "an epsilon": (drop_epsilon, _normalised, "differs from the model's own by inf"),
+    "a logarithm": (
+        saturate_early,
+        lambda self, x: functional.logsigmoid(x) + self.recurrent(x)[0].mean(),
+        "at values 30 times as large",
+    ),
+    "64 bits": (
+        narrow_integers,
+        lambda self, ids: self.recurrent(ids.clamp(max=7)[..., None].float().expand(-1, -1, FEATURES))[0],
+        r"at whole numbers beyond 2\*\*31",
+    ),
+    "a small probability": (
+        change_the_smallest,
+        lambda self, x: torch.softmax(self.head(self.recurrent(x)[0]), -1),
+        "output 'output': differs from the model's own by 0.5",
+    ),
+    "an output beside infinities": (change_beside_infinity, _masked, "differs from the model's own by"),
+}
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_shortcut_in_the_graph_is_refused(name, tmp_path, monkeypatch):
+    plant, run, said = SHORTCUTS[name]
+    torch.manual_seed(0)
+    model = Wrapped(run, recurrent=nn.GRU(FEATURES, 8, batch_first=True), head=nn.Linear(8, 20_000)).eval()
+    item = IDS if name == "64 bits" else X
+    assert export(model, tmp_path / "right.onnx", [item]).path.exists()
+    module = sys.modules["seqport.exporters.export"]  # a function of the package has the same name
+    monkeypatch.setattr(module, "PASSES", (*module.PASSES, lambda job: plant(job.model.graph)))
+    with pytest.raises(ExportError, match=said):
+        export(model, tmp_path / "wrong.onnx", [item])
+    assert not (tmp_path / "wrong.onnx").exists()
