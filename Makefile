@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed-$(ORT)
 OPERATORS := .venv/.operators
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export parity test test-large test-memory test-properties bench bench-quick bench-zoo gpu coverage lint clean
+.PHONY: help setup export parity test test-large test-memory test-properties hunt bench bench-quick bench-zoo gpu coverage lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 17
@@ -35,6 +35,12 @@ test-memory: $(OPERATORS) ## measure resident memory over 10,000 runs of random 
 EXAMPLES ?= 1
 test-properties: $(OPERATORS) ## try many random architectures, shapes, masks and states (half an hour; EXAMPLES=3: longer)
 	SEQPORT_PROPERTIES=thorough SEQPORT_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist loadfile tests/properties
+
+# `make test` hunts a few models, always the same. SPEC='{...}' judges one model, as a hunt printed it.
+MINUTES ?= 10
+SEED ?= 0
+hunt: $(OPERATORS) ## hunt for models that slip past the proof, with PyTorch as the judge (MINUTES=240, SEED=1)
+	cd tests && ../$(BIN)/python -m hunt --minutes $(MINUTES) --seed $(SEED) $(if $(SPEC),--spec '$(SPEC)')
 
 # Goes on where it was ended; FRESH=--fresh begins anew. On a machine that does nothing else, or the page says so.
 bench: $(OPERATORS) ## race seqport against its peers over the whole grid (about 35 minutes); writes docs/benchmarks.md

@@ -90,6 +90,15 @@ def test_refusal_names_layer_cause_and_remedy(name: str, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_softplus_inside_a_layer_is_refused_where_it_overflows(tmp_path: Path) -> None:
+    """ONNX Runtime computes log(1 + exp(x)) as it stands there; values that stay small may be said to."""
+    model = functional(lambda x: layers.LSTM(HIDDEN, activation="softplus")(x), X)
+    with pytest.raises(ExportError, match="differs from the model's own by inf .* at values 100 times as large"):
+        export(model, tmp_path / "m.onnx", [X])
+    small = {"x": np.linspace(-3, 3, 30, dtype=np.float32).reshape(-1, 1, FEATURES)}
+    assert export(model, tmp_path / "m.onnx", [X], example=small).path.exists()
+
+
 def test_not_strict_keeps_the_loop_and_records_it(tmp_path: Path) -> None:
     artifact = export(_custom_cell(), tmp_path / "m.onnx", [X], strict=False)
     assert "runs the cell DoublingCell" in read_description(artifact.path).breaks[0]

@@ -116,7 +116,7 @@ def _of_file(
             if number > 2 and kind != "usual values":
                 break
             feed = _feed(x, random, has_lengths)
-            said = reference.differs(session.run(None, feed)[0], feed)
+            said = reference.differs(np.asarray(session.run(None, feed)[0]), feed)
             if said:
                 return f"the file at batch={batch}, seq={steps}, {kind}: its output {said}"
     return None

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from seqport.exporters import Input
 
-ACTIVATIONS = ("tanh", "tanh", "relu", "sigmoid", "linear", "softsign", "hard_sigmoid", "elu", "softplus")
+# No softplus: ONNX Runtime's overflows inside a layer, and the export is refused for that.
+ACTIVATIONS = ("tanh", "tanh", "relu", "sigmoid", "linear", "softsign", "hard_sigmoid", "elu")
 GATES = ("sigmoid", "sigmoid", "hard_sigmoid", "tanh")
 MERGES = ("concat", "sum", "mul", "ave", "apart")
 # What Masking layers take for padding.

@@ -42,7 +42,7 @@ _FAMILIES: tuple[_Family, ...] = (
 )
 
 # What a refusal names: Keras's functions that pass.
-KNOWN = "tanh, sigmoid, relu, leaky_relu, elu, hard_sigmoid, linear, softsign, softplus, a scaled tanh"
+KNOWN = "tanh, sigmoid, relu, leaky_relu, elu, hard_sigmoid, linear, softsign, a scaled tanh"
 
 
 def onnx_activation(function: Any, num_hidden_units: int) -> str | None:
