@@ -231,8 +231,10 @@ class Judge:
         wrong = (gap > tolerance) & ~overflowed(found, expected)
         if not wrong.any():
             return 0.0
-        moves = self._rounding.moves(inputs, name, inputs_too=False) / unit
-        wrong &= ~(gap <= moves)
-        if not exact and (wrong & np.isfinite(gap)).any():
-            wrong &= ~(np.isfinite(gap) & (gap <= self._rounding.moves(inputs, name, inputs_too=True) / unit))
+        with np.errstate(invalid="ignore"):  # infinities that are the same are no distance apart, and not asked about
+            apart = gap * unit  # in the output's own numbers, as the moves are
+            wrong &= ~(apart <= self._rounding.moves(inputs, name, inputs_too=False))
+            smooth = wrong & np.isfinite(gap)
+            if not exact and smooth.any():
+                wrong &= ~(smooth & (apart <= self._rounding.moves(inputs, name, inputs_too=True)))
         return float(gap[wrong].max(initial=0.0))

@@ -53,6 +53,7 @@ def simplify(model: ir.Model, fixed: Collection[int]) -> None:
         model: as torch.onnx translated it.
         fixed: sizes that the trace fixed; what is made from them stays where the passes find it.
     """
+    _own_outputs(model.graph)
     if fixed:
         optimizer.fold_constants(
             model, onnx_shape_inference=False, should_fold=lambda node: not _is_of_size(node, fixed)
@@ -66,6 +67,16 @@ def simplify(model: ir.Model, fixed: Collection[int]) -> None:
         common.RemoveUnusedNodesPass()(model)
         if not changed:
             break
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """Every output is a value of its own, which can be named: not an input, nor another output."""
+    for place, value in enumerate(list(graph.outputs)):
+        if value.is_graph_input() or value in list(graph.outputs)[:place]:
+            own = ir.node("Identity", [value])
+            graph.append(own)
+            own.outputs[0].type, own.outputs[0].shape = value.type, value.shape
+            graph.outputs[place] = own.outputs[0]
 
 
 def _is_of_size(node: ir.Node, fixed: Collection[int]) -> bool:
