@@ -6,7 +6,7 @@ weights are only named in it, and go beside it, without a copy where the callee 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -71,14 +71,24 @@ def reference(tensor: ir.TensorProtocol, name: str, file: str, offset: int) -> i
     return ir.ExternalTensor(file, offset, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
-def session_of(model: ir.Model) -> ort.InferenceSession:
+def session_of(model: ir.Model, shown: Sequence[onnx.NodeProto] = ()) -> ort.InferenceSession:
     """The model on ONNX Runtime's CPU provider, silent and on one thread.
+
+    Args:
+        model: any.
+        shown: nodes to add, whose outputs become the graph's too. Such a session is opened as it is, neither optimised
+            nor packed, because a few runs of parts of it are all that it is for.
 
     Raises:
         Exception: ONNX Runtime's own, whose types have no common root.
     """
     proto, large = light(model)
     options = ort.SessionOptions()
+    if shown:
+        proto.graph.node.extend(shown)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for node in shown for name in node.output)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     values = [_ort_value(tensor) for tensor in large.values()]

@@ -102,6 +102,8 @@ class Description:
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    batch_axis: str | None = None  # along which rows do not see each other; None where it is fixed or not known
+    steps_axis: str | None = None  # the one that the model runs along; None where it is fixed, several or not known
     sequences: tuple[SequenceInfo, ...] = ()
     states: tuple[StateInfo, ...] = ()
     recurrent: tuple[RecurrentInfo, ...] = ()
@@ -142,6 +144,8 @@ class Description:
             }
             return cls(
                 **tensors,
+                batch_axis=raw.get("batch_axis"),
+                steps_axis=raw.get("steps_axis"),
                 sequences=tuple(SequenceInfo(**s) for s in raw["sequences"]),
                 states=tuple(StateInfo(**s) for s in raw["states"]),
                 recurrent=tuple(RecurrentInfo(**r) for r in raw["recurrent"]),
