@@ -102,8 +102,6 @@ class Description:
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    batch_axis: str | None = None  # along which rows do not see each other; None where it is fixed or not known
-    steps_axis: str | None = None  # the one that the model runs along; None where it is fixed, several or not known
     sequences: tuple[SequenceInfo, ...] = ()
     states: tuple[StateInfo, ...] = ()
     recurrent: tuple[RecurrentInfo, ...] = ()
@@ -117,6 +115,8 @@ class Description:
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     precision: PrecisionInfo | None = None  # None where it is the model's own
     zeros_and_ones: tuple[str, ...] = ()  # inputs taken for masks though they hold numbers: each must be 0 or 1
+    batch_axis: str | None = None  # along which rows do not see each other; None where it is fixed or not known
+    steps_axis: str | None = None  # the one that the model runs along; None where it is fixed, several or not known
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -129,22 +129,22 @@ def _is(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _read_elsewhere(graph: ir.Graph, name: str) -> bool:
-    """Whether an input's values go anywhere but into initial states."""
-    stack = [value for value in graph.inputs if value.name == name]
-    seen: set[ir.Value] = set()
+    """Whether something is computed of an input that is no initial state; one that is only given out again is not."""
+    stack = [(value, False) for value in graph.inputs if value.name == name]
+    seen: set[tuple[ir.Value, bool]] = set()
     while stack:
-        value = stack.pop()
-        if value in seen:
+        value, computed = stack.pop()
+        if (value, computed) in seen:
             continue
-        seen.add(value)
-        if value.is_graph_output():
+        seen.add((value, computed))
+        if computed and value.is_graph_output():
             return True
         for node, place in value.uses():
             if node.op_type in _OF_SHAPES or (is_native(node) and place >= 5):
                 continue
             if is_native(node) or node.graph is not graph:
                 return True
-            stack.extend(node.outputs)
+            stack.extend((output, computed or node.op_type not in _PASSING) for output in node.outputs)
     return False
 
 
@@ -155,7 +155,12 @@ def _in_two_parts(model: Model, possible: Sequence[Input], certain: Pairs, likel
     trials = [parts for like in fills if (parts := _Parts.of(model, _filled(model.arrays, resets, like)))]
     if not trials:
         return likely
-    pairs, open_ = dict(certain), [item for item in possible if item.name not in certain]
+    pairs = dict(likely)
+    for name in [name for name in likely if name not in certain]:  # together: each may need the others
+        others = {other: output for other, output in pairs.items() if other != name}
+        if not any(parts.is_state(others, name, likely[name]) for parts in trials):
+            pairs = others
+    open_ = [item for item in possible if item.name not in pairs]
     for _ in range(len(open_)):  # one that is found may be what another needs
         before = len(pairs)
         for item in open_:
