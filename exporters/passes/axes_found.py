@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 
 from seqport.exporters.passes.draws import is_per_row
@@ -88,8 +89,8 @@ def _batch(
 
 def _of_nodes(layers: Layers, inputs: Sequence[Input], arrays: Arrays) -> tuple[dict[str, str], dict[str, str]]:
     """The axis that each node's steps follow from, and the axis that its rows are."""
-    steps: dict[str, list[str]] = {node.name or "": [] for node in layers.nodes}
-    rows: dict[str, list[str]] = {node.name or "": [] for node in layers.nodes}
+    steps: dict[ir.Node, list[str]] = {node: [] for node in layers.nodes}
+    rows: dict[ir.Node, list[str]] = {node: [] for node in layers.nodes}
     try:
         whole = layers.sizes(arrays)
     except Exception:  # inside a model that runs, something that does not run by itself
@@ -102,16 +103,17 @@ def _of_nodes(layers: Layers, inputs: Sequence[Input], arrays: Arrays) -> tuple[
                 found = layers.sizes(counting(cut(arrays, inputs, axis, 0, fewer), fewer, bounded))
             except Exception:  # the model does not take so few
                 continue
-            for name, before, after in zip(steps, whole, found, strict=True):
-                if before[0] != after[0]:
-                    steps[name].append(axis)
-                if before[1] != after[1]:
-                    rows[name].append(axis if before[1] == size else "")
+            for node, (before, rows_before) in whole.items():
+                after, rows_after = found[node]
+                if before != after:
+                    steps[node].append(axis)
+                if rows_before != rows_after:
+                    rows[node].append(axis if rows_before == size else "")
             if whole != found:
                 break
     return (
-        {name: axes[0] for name, axes in steps.items() if len(axes) == 1},
-        {name: axes[0] for name, axes in rows.items() if len(axes) == 1 and axes[0]},
+        {node.name or "": axes[0] for node, axes in steps.items() if len(axes) == 1},
+        {node.name or "": axes[0] for node, axes in rows.items() if len(axes) == 1 and axes[0]},
     )
 
 

@@ -49,8 +49,7 @@ def found_lengths(layers: Layers, inputs: tuple[Input, ...], arrays: Arrays) -> 
     for item in inputs:
         reached = [node for node in layers.nodes if _reaches(item, node)]
         for axis in _axes(item, reached, inputs):
-            nodes = [node for node in reached if _counts(layers, node, item, axis, inputs, arrays)]
-            if nodes:
+            if nodes := _counted(layers, reached, item, axis, inputs, arrays):
                 found.axes[item.name] = axis
                 found.nodes |= {node.name or "": item.name for node in nodes if node.name not in found.nodes}
                 break
@@ -86,24 +85,28 @@ def _axes(item: Input, nodes: list[ir.Node], inputs: tuple[Input, ...]) -> Itera
     yield from dict.fromkeys(axis for axis in axes if isinstance(axis, int))
 
 
-def _counts(
-    layers: Layers, node: ir.Node, item: Input, axis: str | int, inputs: tuple[Input, ...], arrays: Arrays
-) -> bool:
+def _counted(
+    layers: Layers, nodes: list[ir.Node], item: Input, axis: str | int, inputs: tuple[Input, ...], arrays: Arrays
+) -> list[ir.Node]:
+    """The nodes whose steps of an axis an input counts."""
     size = axis if isinstance(axis, int) else size_of(arrays, inputs, axis)
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[ir.Node, dict[int, tuple[int, int]]] = {node: {} for node in nodes}
     bounded = [other.name for other in inputs if is_per_row(other) and arrays[other.name].dtype.kind in "iu"]
     for steps in _tried(size):
         fewer = cut(arrays, inputs, axis, 0, steps)
         try:
-            given = _one_of(layers.lengths(node, counting(arrays, steps, bounded, item.name)))
-            taken = layers.steps(node, counting(fewer, steps, bounded, item.name))
+            given = layers.lengths(counting(arrays, steps, bounded, item.name))
+            taken = layers.sizes(counting(fewer, steps, bounded, item.name))
         except Exception:  # the model takes no such length, or not so few steps
             continue
-        if given is None:
-            return False
-        found[steps] = given, taken
-    if size not in found or len(found) < min(_ENOUGH, size):
-        return False
+        for node, lengths in found.items():
+            lengths[steps] = _one_of(given[node]), taken[node][0]
+    if len(next(iter(found.values()))) < min(_ENOUGH, size):
+        return []
+    return [node for node, lengths in found.items() if size in lengths and _agree(lengths, axis, size)]
+
+
+def _agree(found: Mapping[int, tuple[int, int]], axis: str | int, size: int) -> bool:
     return _follows(found, size) if isinstance(axis, int) else all(given == taken for given, taken in found.values())
 
 
@@ -122,7 +125,7 @@ def _tried(size: int) -> list[int]:
     return sorted({steps for steps in tried if steps >= 1}, reverse=True)
 
 
-def _one_of(lengths: np.ndarray) -> int | None:
-    """The length that all rows have; None where they differ."""
+def _one_of(lengths: np.ndarray) -> int:
+    """The length that all rows have; one that none can have where they differ."""
     values = np.unique(lengths)
-    return int(values[0]) if len(values) == 1 else None
+    return int(values[0]) if len(values) == 1 else -1

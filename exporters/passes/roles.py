@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import onnx
 import onnx_ir as ir
 
 from seqport.exporters.passes.draws import is_per_row
@@ -26,7 +27,7 @@ def native_nodes(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph.all_nodes() if is_native(node)]
 
 
-def is_native(node: ir.Node) -> bool:
+def is_native(node: ir.Node | onnx.NodeProto) -> bool:
     """Whether a node is a recurrent layer that ONNX Runtime runs as one operator."""
     if node.domain == QUANTISED_DOMAIN:
         return node.op_type == QUANTISED_LSTM

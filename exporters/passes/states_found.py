@@ -99,7 +99,9 @@ def _starting_where_layers_ended(model: Model, possible: Sequence[Input], first:
             states = [state for name in sorted(open_) for state in reached[name]]
             arrays = _filled(fed, {*fed} - {*options, *model.lengths}, others)
             started = model.layers.read(arrays, [state.initial for state in states])
-            right = {name for name in open_ if all(_is(started[s.initial], ended[s.final]) for s in reached[name])}
+            right = {
+                name for name in open_ if all(_gap(started[s.initial], ended[s.final]) <= _CLOSE for s in reached[name])
+            }
             pairs |= {name: trial[name] for name in right}
             open_ -= right
             if not open_:
@@ -122,10 +124,6 @@ def _behind(value: ir.Value) -> set[ir.Value]:
 def _filled(arrays: Arrays, names: set[str], like: Callable[..., np.ndarray] | None) -> dict[str, np.ndarray]:
     """The inputs with some of them all zeros or all ones."""
     return {name: like(array) if like is not None and name in names else array for name, array in arrays.items()}
-
-
-def _is(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.shape == other.shape and np.allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
 def _read_elsewhere(graph: ir.Graph, name: str) -> bool:
