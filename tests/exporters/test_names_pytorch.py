@@ -151,6 +151,14 @@ def test_a_name_of_an_argument_that_is_left_out(tmp_path: Path) -> None:
         export(Defaults(), tmp_path / "m.onnx", _named("ask", "answer"))
 
 
+def test_a_parameter_whose_name_says_nothing(tmp_path: Path) -> None:
+    for names in ("frames", "lengths"), ("x", "counts"):
+        inputs = [Input(names[0], ("batch", "seq", 3)), Input(names[1], ("batch",), "int64")]
+        assert export(Packed(), tmp_path / "m.onnx", inputs).path.exists()
+    with pytest.raises(InputsError, match=r"takes x, lengths, and no frames: .* 'x' stands where it takes 'lengths'"):
+        export(Packed(), tmp_path / "m.onnx", [Input("frames", ("batch", "seq", 3)), Input("x", ("batch",), "int64")])
+
+
 def test_a_tuple_has_no_name_of_its_own(tmp_path: Path) -> None:
     for inputs in ([*_named("x"), *STATES], [*_named("x"), STATES], [*_named("y"), STATES]):
         assert export(WithState(), tmp_path / "m.onnx", inputs).path.exists()

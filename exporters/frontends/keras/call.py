@@ -85,7 +85,7 @@ def callers(model: Any, arrangement: Arrangement) -> list[Call]:
     takes_all = len(parameters) >= len(inputs) or _takes_any_number(model)
     if takes_all:
         own: list[str | None] = [*parameters, *[None] * len(names)][: len(names)]
-        require_places(names, own, parameters[len(names) :])
+        require_places(names, own, parameters[len(names) :], parameters=True)
     spread: list[Call] = [lambda values: model(*values, training=False)] if takes_all else []
     return [
         *spread,

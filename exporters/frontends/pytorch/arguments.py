@@ -110,7 +110,7 @@ def _require_places(signature: inspect.Signature, arrangement: Arrangement) -> N
     names = arrangement.names
     own = _own(signature, len(names))
     others = [p.name for p in signature.parameters.values() if p.kind in _NAMED and p.name not in own]
-    require_places(names, own, others)
+    require_places(names, own, others, parameters=True)
     taken = {place for place, name in zip(own, names, strict=True) if name is None}
     for name in sorted(arrangement.inner & ({*own, *others} - taken)):
         raise InputsError(
