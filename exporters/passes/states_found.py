@@ -79,7 +79,8 @@ def found_states(model: Model) -> tuple[StateInfo, ...]:
         return ()
     if model.steps is not None:
         certain = {name: output for name, output in pairs.items() if not _read_elsewhere(model.graph, name)}
-        pairs = _in_two_parts(model, possible, certain, pairs)
+        if any(item.name not in certain for item in possible):
+            pairs = _in_two_parts(model, possible, certain, pairs)
     return tuple(StateInfo(item.name, pairs[item.name]) for item in possible if item.name in pairs)
 
 
