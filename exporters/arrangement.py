@@ -18,12 +18,33 @@ class Arrangement:
     Args:
         nested: one entry an argument of the model: an Input, or a tuple, list, dict or dataclass of them, however deep.
         by_name: whether the model takes its arguments by keyword; each is an Input then, and its name the keyword.
+        inputs: the same Inputs in another order, that of the values; as they stand in `nested` where left out.
+
+    Raises:
+        InputsError: an entry is no Input, nor made of them; or in a dict or dataclass a key's Input has another key's
+            name.
     """
 
-    def __init__(self, nested: Iterable[Nested], *, by_name: bool = False) -> None:
+    def __init__(
+        self, nested: Iterable[Nested], *, by_name: bool = False, inputs: Sequence[Input] | None = None
+    ) -> None:
         self.inputs: list[Input] = []
         self._arguments = [self._placed(item) for item in nested]
         self._by_name = by_name
+        if inputs is not None:
+            found = [inputs.index(item) for item in self.inputs]
+            self._arguments = [self._filled(item, found) for item in self._arguments]
+            self.inputs = list(inputs)
+
+    @property
+    def names(self) -> list[str | None]:
+        """Of each argument that is one input its name; None for a tuple, dict or dataclass."""
+        return [self.inputs[item].name if isinstance(item, int) else None for item in self._arguments]
+
+    @property
+    def inner(self) -> set[str]:
+        """The names of the inputs that are part of an argument."""
+        return {item.name for item in self.inputs} - set(self.names)
 
     @property
     def is_flat(self) -> bool:
@@ -45,11 +66,12 @@ class Arrangement:
         if isinstance(item, Input):
             self.inputs.append(item)
             return len(self.inputs) - 1
+        _require_own_keys(item)
         if isinstance(item, Mapping):
             return {key: self._placed(value) for key, value in item.items()}
         if isinstance(item, (tuple, list)):
             return _remade(item, [self._placed(value) for value in item])
-        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        if _is_dataclass(item):
             return dataclasses.replace(item, **{k: self._placed(v) for k, v in _fields(item)})
         raise InputsError(
             f"inputs holds {item!r}: expected Input(name, axes, dtype), or a tuple, dict or dataclass of them"
@@ -63,6 +85,27 @@ class Arrangement:
         if isinstance(item, (tuple, list)):
             return _remade(item, [self._filled(value, values) for value in item])
         return dataclasses.replace(item, **{k: self._filled(v, values) for k, v in _fields(item)})
+
+
+def _require_own_keys(item: Any) -> None:
+    """Refuse a dict or dataclass in which an Input has the name of another key."""
+    entries: dict[Any, Any] = {}
+    if isinstance(item, Mapping):
+        entries = dict(item)
+    elif isinstance(item, tuple) and hasattr(item, "_fields"):
+        entries = dict(zip(item._fields, item, strict=True))  # type: ignore[attr-defined] - a named tuple
+    elif _is_dataclass(item):
+        entries = dict(_fields(item))
+    for key, value in entries.items():
+        if isinstance(value, Input) and value.name != key and value.name in entries:
+            raise InputsError(
+                f"inputs holds the Input {value.name!r} where the model takes {key!r}, and {value.name!r} is another "
+                "of its names there: give each Input the name of its key, or new names to all"
+            )
+
+
+def _is_dataclass(item: Any) -> bool:
+    return dataclasses.is_dataclass(item) and not isinstance(item, type)
 
 
 def _remade(like: Any, items: list[Any]) -> Any:

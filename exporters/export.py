@@ -21,6 +21,7 @@ from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.opset import IR_VERSIONS
 from seqport.exporters.passes.probe import probe
 from seqport.exporters.passes.reduce import reduce_precision
+from seqport.exporters.passes.roles_found import found_roles
 from seqport.exporters.precision import Precision, precision_of
 from seqport.exporters.signature import Input, check_inputs, check_outputs
 from seqport.exporters.version import VERSION
@@ -119,10 +120,11 @@ def _job(
 def _finished(job: Job, example: Mapping[str, Any] | None, target: Path, settings: Settings) -> Artifact:
     """The lowered model, proven, checked and written."""
     measured = probe(job, _example(example, job.capture.inputs))
+    roles = found_roles(job, measured)
     if settings.precision is not None:
-        measured = reduce_precision(job, measured, settings.precision)
+        measured = reduce_precision(job, measured, roles, settings.precision)
     declare_outputs(job, measured)
-    stamp(job, measured, VERSION)
+    stamp(job, measured, roles, VERSION)
     check_contract(job)
     assert job.description is not None
     return Artifact(write(job.model, target, settings.external_data), job.description)

@@ -71,20 +71,40 @@ def reference(tensor: ir.TensorProtocol, name: str, file: str, offset: int) -> i
     return ir.ExternalTensor(file, offset, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
-def session_of(model: ir.Model) -> ort.InferenceSession:
+def session_of(model: ir.Model, change: Callable[[onnx.GraphProto], None] | None = None) -> ort.InferenceSession:
     """The model on ONNX Runtime's CPU provider, silent and on one thread.
+
+    Args:
+        model: any.
+        change: what becomes of the graph before, in a session for a few runs of parts of it: neither the graph nor
+            the weights are then prepared to be fast.
 
     Raises:
         Exception: ONNX Runtime's own, whose types have no common root.
     """
     proto, large = light(model)
     options = ort.SessionOptions()
+    if change is not None:
+        change(proto.graph)
+        read = set(_read(proto.graph))
+        large = {name: tensor for name, tensor in large.items() if name in read}
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     values = [_ort_value(tensor) for tensor in large.values()]
     if values:
         options.add_external_initializers(list(large), values)
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names that nodes read, those in branches and loops too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read(inner)
 
 
 def _ort_value(tensor: ir.TensorProtocol) -> ort.OrtValue:

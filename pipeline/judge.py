@@ -163,7 +163,7 @@ def _signature_faults(found: Description, expected: Description) -> list[str]:
     """What an artifact says of itself that is not so."""
     return [
         f"signature: the artifact says {field} = {getattr(found, field)}, expected {getattr(expected, field)}"
-        for field in ("inputs", "outputs", "sequences", "states")
+        for field in ("inputs", "outputs", "batch_axis", "steps_axis", "sequences", "states")
         if getattr(found, field) != getattr(expected, field)
     ]
 

@@ -104,6 +104,8 @@ def describe(part: Part) -> Description:
     return Description(
         inputs=tuple(TensorInfo(name, dtype, axes) for name, axes, dtype in part.inputs),
         outputs=tuple(TensorInfo(name, "float32", axes[name]) for name in part.outputs),
+        batch_axis="batch",
+        steps_axis=seq if isinstance(seq, str) else None,
         sequences=(
             SequenceInfo(
                 axis=seq,

@@ -30,6 +30,9 @@ def describe_lines(path: Path, found: Findings) -> Iterator[str]:
 
 def _own_words(description: Description) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in description.source.items() if name != "framework")
+    if description.batch_axis is not None:
+        along = f", steps along {description.steps_axis}" if description.steps_axis is not None else ""
+        yield f"rows along {description.batch_axis}{along}"
     if description.sequences:
         yield "sequences"
         yield from map(_sequence, description.sequences)

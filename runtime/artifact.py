@@ -118,6 +118,8 @@ class Description:
     not_negative: tuple[str, ...] = ()  # inputs of whole numbers that the model refuses, or takes otherwise, below 0
     rows_independent: bool = True  # a row's answers do not depend on the other rows of its batch
     hides_undefined: bool = False  # NaN and infinities may come out as numbers, where the model gives NaN
+    batch_axis: str | None = None  # along which rows do not see each other; None where it is fixed or not known
+    steps_axis: str | None = None  # the one that the model runs along; None where it is fixed, several or not known
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -145,6 +147,8 @@ class Description:
             }
             return cls(
                 **tensors,
+                batch_axis=raw.get("batch_axis"),
+                steps_axis=raw.get("steps_axis"),
                 sequences=tuple(SequenceInfo(**s) for s in raw["sequences"]),
                 states=tuple(StateInfo(**s) for s in raw["states"]),
                 recurrent=tuple(RecurrentInfo(**r) for r in raw["recurrent"]),

@@ -16,21 +16,26 @@ from seqport.runtime.errors import ArtifactError, InputNameError
 
 
 def batch_axis_of(description: Description) -> str:
-    """The name of the dynamic batch axis; without sequences, the first axis of the first input.
+    """The name of the dynamic batch axis.
 
     Raises:
-        ArtifactError: the file fixes its batch size.
+        ArtifactError: the file fixes its batch size, or does not say which axis the rows are.
     """
-    if description.sequences:
-        axis = description.sequences[0].batch_axis
-    else:
-        axis = next((info.axes[0] for info in description.inputs[:1] if info.axes), 0)
+    if description.batch_axis is not None:
+        return description.batch_axis
+    axis = description.sequences[0].batch_axis if description.sequences else None
+    if isinstance(axis, str):  # a file of before
+        return axis
     if isinstance(axis, int):
         raise ArtifactError(
-            f"rows cannot be batched, because the file fixes its batch axis to {axis or 'none'}: "
+            f"rows cannot be batched, because the file fixes its batch axis to {axis}: "
             "use run, or export with a dynamic batch axis"
         )
-    return axis
+    named = ", ".join(f"{info.name!r} [{', '.join(map(str, info.axes))}]" for info in description.inputs)
+    raise ArtifactError(
+        f"rows cannot be batched, because no axis of {named} was proven to hold rows that do not see each other: use "
+        "run, or export again with a dynamic batch axis that every input and output has"
+    )
 
 
 def axis_name(sequence: SequenceInfo) -> str:

@@ -56,11 +56,12 @@ def _unpadded(
     The one whole number a row that is looked up nowhere can only be lengths, which other layers use (the last valid
     step, say); if it is something else, the proof fails.
     """
-    if batch is None:
+    if description.batch_axis is not None or batch is None:
         try:
             batch = batch_axis_of(description)
         except ArtifactError as error:
             raise CannotStreamError(f"the model cannot stream: {error}") from error
+    time = description.steps_axis or time
     if time is None:
         dynamic = {axis for info in description.inputs for axis in info.axes if isinstance(axis, str)} - {batch}
         if len(dynamic) != 1:

@@ -207,15 +207,15 @@ class Checker:
 
 
 def _check_lengths(name: str, lengths: np.ndarray, padded: str, limit: int) -> None:
-    if lengths.size <= _FEW_ROWS:
+    if lengths.size <= _FEW_ROWS and lengths.dtype.kind != "f":  # min and max of a list pass over NaN
         values = lengths.ravel().tolist()
         low, high = min(values), max(values)
     else:
         low, high = lengths.min(), lengths.max()
     if low >= 1 and high <= limit:
         return
-    row = int(np.flatnonzero((lengths < 1) | (lengths > limit))[0])
-    value = int(lengths.ravel()[row])
+    row = int(np.flatnonzero(~((lengths >= 1) & (lengths <= limit)))[0])
+    value = lengths.ravel()[row].item()
     if value < 1:
         remedy = "leave out rows without steps"
     else:

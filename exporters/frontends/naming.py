@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
 from seqport.exporters.errors import InputsError
 from seqport.exporters.signature import Input
+
+# What parameters are called whatever they take; so are all of one letter.
+_SAY_NOTHING = frozenset({"input", "inputs", "data", "batch", "hx"})
 
 
 def chosen_outputs(found: Sequence[str], wanted: Sequence[str] | None, inputs: Sequence[Input]) -> list[str]:
@@ -56,13 +59,53 @@ def order_of(names: Sequence[str], own: Sequence[str], *, ordered: bool) -> list
         raise InputsError(f"inputs names {len(names)} inputs ({', '.join(names)}); the model takes {', '.join(own)}")
     if set(names) == set(own):
         return [names.index(name) for name in own]
-    if set(names) & set(own) or (len(own) > 1 and not ordered):
-        missing = ", ".join(name for name in names if name not in own)
-        raise InputsError(
-            f"inputs names {', '.join(names)}; the model takes {', '.join(own)}, and no {missing}: "
-            "call every input by the model's own name, in any order"
-        )
+    require_places(names, own)
+    if len(own) > 1 and not ordered:
+        raise _no_such(names, own)
     return list(range(len(own)))
+
+
+def require_places(
+    names: Sequence[str | None], own: Sequence[str | None], others: Iterable[str] = (), *, parameters: bool = False
+) -> None:
+    """Refuse names that go by position where some of them are the model's own: then which is which cannot be told.
+
+    Args:
+        names: of the declared inputs, one an argument of the model; None for a tuple or dict of several.
+        own: the model's own names of these arguments; None for one without, as those of `*args`.
+        others: its own names of arguments that are left out.
+        parameters: these are names of a Python function's parameters, and an `x` or `input` says nothing.
+
+    Raises:
+        InputsError: a name is that of another argument, or some names are the model's own and others are not.
+    """
+    known = [name for name in (*own, *others) if name is not None]
+    given = [(name, here) for name, here in zip(names, own, strict=True) if name is not None]
+    elsewhere = next(((name, here) for name, here in given if name != here and name in known), None)
+    mixed = [name == here for name, here in given if here is not None and not (parameters and _says_nothing(here))]
+    if elsewhere or len(set(mixed)) > 1:
+        raise _no_such([name for name, _ in given], known, elsewhere)
+
+
+def _says_nothing(parameter: str) -> bool:
+    return len(parameter) == 1 or parameter in _SAY_NOTHING
+
+
+def _no_such(names: Sequence[str], own: Sequence[str], elsewhere: tuple[str, str | None] | None = None) -> InputsError:
+    missing = _listed(name for name in names if name not in own)
+    lacks = f", and no {missing}" if missing else ""
+    swap = ""
+    if elsewhere is not None:
+        name, here = elsewhere
+        swap = f". {name!r} stands where it takes {here!r}" if here else f". {name!r} stands where it names no input"
+    return InputsError(
+        f"inputs names {_listed(names)}; the model takes {_listed(own)}{lacks}: "
+        f"call every input by the model's own name, in any order{swap}"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def name_interface(graph: ir.Graph, inputs: Sequence[Input], outputs: Sequence[str]) -> None:

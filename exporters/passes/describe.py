@@ -12,15 +12,14 @@ import onnx_ir as ir
 from seqport.exporters.capture import Capture
 from seqport.exporters.digest import weights_sha256
 from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.layers_seen import Layers
 from seqport.exporters.passes.probe import TOLERANCE, Measured
 from seqport.exporters.passes.ragged import proven
-from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis, upstream, walk_up
+from seqport.exporters.passes.roles import data_sources, native_nodes
+from seqport.exporters.passes.roles_found import Roles
 from seqport.exporters.signature import Input
-from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, StateInfo, TensorInfo
+from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, TensorInfo
 
-_PASSING = frozenset(
-    {"Identity", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Where", "Cast", "Transpose"}
-)
 Axes = dict[str, tuple[str | int, ...]]
 
 
@@ -37,20 +36,20 @@ def declare_outputs(job: Job, measured: Measured) -> None:
         value.shape, value.dtype = ir.Shape(found.axes), _data_type(found.dtype)
 
 
-def stamp(job: Job, measured: Measured, seqport_version: str) -> None:
+def stamp(job: Job, measured: Measured, roles: Roles, seqport_version: str) -> None:
     """Write the description into the model's metadata."""
     capture = job.capture
     axes: Axes = {found.name: found.axes for found in measured.outputs}
-    sequences = sequences_of(job, axes)
-    batch_axis = sequences[0].batch_axis if sequences else next(iter(capture.inputs[0].axes), None)
-    sequences, independent = proven(job, sequences, measured, batch_axis)
+    sequences, independent = proven(job, sequences_of(job, axes, roles), measured, roles.axes.batch)
     job.description = Description(
         inputs=tuple(TensorInfo(item.name, item.dtype, item.axes) for item in capture.inputs),
         outputs=measured.outputs,
+        batch_axis=roles.axes.batch,
+        steps_axis=roles.axes.steps,
         sequences=sequences,
         rows_independent=independent,
-        states=_states(job, axes),
-        recurrent=_recurrent(job),
+        states=roles.states,
+        recurrent=_recurrent(job, roles),
         convention=capture.convention,
         opset=job.opset,
         source={**capture.source, "seqport": seqport_version},
@@ -80,7 +79,7 @@ def _data_type(numpy_name: str) -> ir.DataType:
     return ir.DataType.from_numpy(np.dtype(numpy_name))
 
 
-def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:
+def _recurrent(job: Job, roles: Roles) -> tuple[RecurrentInfo, ...]:
     """Every native node that a layer of the model became; the lowering named it after its layer."""
     found = []
     for node in native_nodes(job.model):
@@ -92,34 +91,58 @@ def _recurrent(job: Job) -> tuple[RecurrentInfo, ...]:
                 layer=layer,
                 direction=node.attributes.get_string("direction", "forward"),
                 num_hidden_units=node.attributes.get_int("hidden_size", 0),
-                lengths=lengths_source(node, job.capture.inputs),
+                lengths=roles.lengths.nodes.get(node.name or "") or ("mask" if Layers.takes_lengths(node) else None),
                 padded_outputs=job.padded_outputs.get(layer, "zero"),
             )
         )
     return tuple(found)
 
 
-def sequences_of(job: Job, axes: Axes) -> tuple[SequenceInfo, ...]:
+def sequences_of(job: Job, axes: Axes, roles: Roles) -> tuple[SequenceInfo, ...]:
     """One entry for each input of lengths, and one for each axis that the model masks by its data."""
-    by_name = {item.name: item for item in job.capture.inputs}
     found: dict[str | int, SequenceInfo] = {}
     for node in native_nodes(job.model):
-        lengths = lengths_source(node, job.capture.inputs)
         data = data_sources(node, job.capture.inputs)
-        if lengths is None or not data:
+        if not Layers.takes_lengths(node) or not data:
             continue
-        lengths_input = None if lengths == "mask" else lengths
-        batch = by_name[lengths_input or data[0]].axes[0]
-        axis = by_name[data[0]].axes[time_axis(by_name[data[0]], batch)]
-        key = lengths_input or axis
+        lengths = roles.lengths.nodes.get(node.name or "")
+        place = _place_of(node, lengths, job, roles)
+        if place is None:
+            continue
+        item, position, batch = place
+        axis = item.axes[position]
+        key = lengths or axis
         # An axis that some layer has lengths for is described by them, even if another layer masks it.
         if key not in found and axis not in {sequence.axis for sequence in found.values()}:
-            found[key] = _sequence(lengths_input, by_name[data[0]], batch, job.capture, axes)
+            found[key] = _sequence(lengths, item, position, batch, job.capture, axes)
     return tuple(found.values())
 
 
-def _sequence(lengths: str | None, data: Input, batch: str | int, capture: Capture, axes: Axes) -> SequenceInfo:
-    position = time_axis(data, batch)
+def _place_of(node: ir.Node, lengths: str | None, job: Job, roles: Roles) -> tuple[Input, int, str | int] | None:
+    """An input that a node's X is made of, the position of its steps there, and the batch axis."""
+    by_name = {item.name: item for item in job.capture.inputs}
+    data = [by_name[name] for name in data_sources(node, job.capture.inputs)]
+    batch = by_name[lengths].axes[0] if lengths else roles.axes.batch
+    steps = roles.lengths.axes[lengths] if lengths else roles.axes.nodes.get(node.name or "")
+    for item in data:
+        rows = _fixed(item, 0) if batch is None else batch
+        if isinstance(steps, str):
+            position = item.axes.index(steps) if steps in item.axes else None
+        else:  # one that is fixed stands behind the rows, or before them
+            position = next((place for place in (1, 0) if _fixed(item, place) and item.axes[place] != rows), None)
+        if rows is not None and position is not None and steps in (None, item.axes[position]):
+            return item, position, rows
+    return None
+
+
+def _fixed(item: Input, place: int) -> int | None:
+    axis = item.axes[place]
+    return axis if isinstance(axis, int) else None
+
+
+def _sequence(
+    lengths: str | None, data: Input, position: int, batch: str | int, capture: Capture, axes: Axes
+) -> SequenceInfo:
     axis = data.axes[position]
     inputs = {data.name: position}
     outputs: dict[str, int] = {}
@@ -135,26 +158,3 @@ def _sequence(lengths: str | None, data: Input, batch: str | int, capture: Captu
         }
     value = next((capture.padding_values[name] for name in inputs if name in capture.padding_values), 0.0)
     return SequenceInfo(axis, batch, lengths, inputs, outputs, value)
-
-
-def _states(job: Job, axes: Axes) -> tuple[StateInfo, ...]:
-    """Inputs that reach an initial state, paired with the outputs that a final state of the same node reaches."""
-    pairs: dict[str, StateInfo] = {}
-    for node in native_nodes(job.model):
-        for place, output in ((5, 1), (6, 2)):
-            if place >= len(node.inputs) or node.inputs[place] is None or output >= len(node.outputs):
-                continue
-            sources = [i for i in job.capture.inputs if i.name in upstream(node.inputs[place])]  # type: ignore[arg-type]
-            reached = [
-                v.name for v in job.model.graph.outputs if node.outputs[output] in _behind(v) and v.name is not None
-            ]
-            for item in sources:
-                for name in reached:
-                    if tuple(axes[name]) == item.axes and item.name not in pairs:
-                        pairs[item.name] = StateInfo(item.name, name)
-    return tuple(pairs.values())
-
-
-def _behind(value: ir.Value) -> set[ir.Value]:
-    """Values that a state passes through on its way out: reshapes, joins, choices, no arithmetic."""
-    return walk_up(value, lambda node: node.inputs if node.op_type in _PASSING else ())

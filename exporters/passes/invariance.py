@@ -77,13 +77,13 @@ class Batch:
         return found
 
 
-def batch_of(run: Run, inputs: Sequence[Input], measured: Measured, sequences: Sequence[SequenceInfo]) -> Batch | None:
-    """The probed batch; None where no dynamic axis goes through the whole model: there are no rows to tell apart."""
-    along = {sequence.axis for sequence in sequences}
-    names = [axis for item in inputs for axis in item.axes if isinstance(axis, str) and axis not in along]
-    shared = [axis for axis in names if all(axis in info.axes for info in measured.outputs)]
-    known = [sequence.batch_axis for sequence in sequences if sequence.batch_axis in shared] or shared
-    return Batch(run.inputs, inputs, measured.outputs, str(known[0]), sequences) if known else None
+def batch_of(
+    run: Run, inputs: Sequence[Input], measured: Measured, sequences: Sequence[SequenceInfo], axis: str | None
+) -> Batch | None:
+    """The probed batch; None where no axis of rows goes through the whole model: there are none to tell apart."""
+    if axis is None or any(axis not in info.axes for info in measured.outputs):
+        return None
+    return Batch(run.inputs, inputs, measured.outputs, axis, sequences)
 
 
 def moved(session: ort.InferenceSession, batch: Batch) -> dict[str, float]:

@@ -83,11 +83,15 @@ def gaps(found: np.ndarray, expected: np.ndarray, unit: np.ndarray | float = 1.0
 
 
 def overflowed(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where two runtimes may differ because the model's own values have grown beyond float32."""
+    """Where two runtimes may differ because the model's own values have grown beyond float32.
+
+    There, and at the elements beside them on the last axis, which infinities reach a step earlier or later.
+    """
     if expected.dtype.kind != "f" or _largest(expected) < _OVERFLOWS:
         return np.zeros(expected.shape, bool)
     with np.errstate(invalid="ignore"):
-        here = ~np.isfinite(expected) | (np.abs(expected) > _OVERFLOWS)
+        grown = ~np.isfinite(expected) | (np.abs(expected) > _OVERFLOWS)
+        here = grown.any(axis=-1, keepdims=True) if expected.ndim else grown
         return here & (~np.isfinite(found) | (np.abs(found) > _OVERFLOWS))
 
 

@@ -21,6 +21,7 @@ from seqport.exporters.passes.invariance import batch_of, faults, moved
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.probe import Measured, Run, session_for
 from seqport.exporters.passes.roles import native_nodes
+from seqport.exporters.passes.roles_found import Roles
 from seqport.exporters.passes.stored import SMALLEST, store_weights
 from seqport.exporters.passes.tidy import tidy
 from seqport.exporters.precision import UNPROVEN, Precision
@@ -30,7 +31,7 @@ from seqport.runtime.artifact import OutputError, PrecisionInfo
 _WHOLE_NUMBERS = 0.1
 
 
-def reduce_precision(job: Job, measured: Measured, precision: Precision) -> Measured:
+def reduce_precision(job: Job, measured: Measured, roles: Roles, precision: Precision) -> Measured:
     """Take the job's graph to a precision, and measure it again.
 
     Raises:
@@ -38,8 +39,8 @@ def reduce_precision(job: Job, measured: Measured, precision: Precision) -> Meas
             rows, which they did not do before.
     """
     axes = {found.name: found.axes for found in measured.outputs}
-    sequences = sequences_of(job, axes)
-    batch = batch_of(measured.runs[-1], job.capture.inputs, measured, sequences)
+    sequences = sequences_of(job, axes, roles)
+    batch = batch_of(measured.runs[-1], job.capture.inputs, measured, sequences, roles.axes.batch)
     before = {} if batch is None else moved(measured.session, batch)
     quantised = _reduce(job, precision.kind)
     session = session_for(job.model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import onnx
 import onnx_ir as ir
 
 from seqport.exporters.passes.draws import is_per_row
@@ -23,10 +24,11 @@ _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 def native_nodes(model: ir.Model) -> list[ir.Node]:
     """All native recurrent nodes, in the graph's order."""
-    return [node for node in model.graph.all_nodes() if _is_native(node)]
+    return [node for node in model.graph.all_nodes() if is_native(node)]
 
 
-def _is_native(node: ir.Node) -> bool:
+def is_native(node: ir.Node | onnx.NodeProto) -> bool:
+    """Whether a node is a recurrent layer that ONNX Runtime runs as one operator."""
     if node.domain == QUANTISED_DOMAIN:
         return node.op_type == QUANTISED_LSTM
     return node.domain == "" and node.op_type in NATIVE_OPS
@@ -58,7 +60,7 @@ def upstream(value: ir.Value) -> set[str]:
     """
 
     def read(node: ir.Node) -> Iterable[ir.Value | None]:
-        if _is_native(node):
+        if is_native(node):
             return node.inputs[:1]
         return () if node.op_type in _SHAPE_ONLY else node.inputs
 

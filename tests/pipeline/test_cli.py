@@ -90,6 +90,7 @@ def test_inspect_says_what_the_file_says(seqport, folder, strict_json):
         "  ids  int64 [batch, seq]",
         "  h_0  float32 [1, batch, 96]",
         "  output  float32 [batch, seq, 13]",
+        "rows along batch, steps along seq",
         "  ids, output along seq, counted by lengths, padded with 0",
         "  c_T goes back in as c_0",
         "  recurrent_0  LSTM forward, 96 units, lengths from lengths, hold at padded steps",

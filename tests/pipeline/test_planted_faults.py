@@ -157,6 +157,19 @@ def misstate_lengths(model: onnx.ModelProto) -> None:
     entry.value = replace(description, sequences=(replace(sequence, lengths=None),)).to_json()
 
 
+def misstate_rows(model: onnx.ModelProto) -> None:
+    """The metadata takes the steps for the rows; the graph is right."""
+    (entry,) = [item for item in model.metadata_props if item.key == METADATA_KEY]
+    description = Description.from_json(entry.value)
+    entry.value = replace(description, batch_axis=description.steps_axis).to_json()
+
+
+def misstate_states(model: onnx.ModelProto) -> None:
+    """The metadata says of no input that it is a state; the graph is right."""
+    (entry,) = [item for item in model.metadata_props if item.key == METADATA_KEY]
+    entry.value = replace(Description.from_json(entry.value), states=()).to_json()
+
+
 @pytest.fixture
 def judge(subject: Callable[[str], Subject], folder: Path, tmp_path: Path) -> Callable[..., Row]:
     """The row of a model's artifact of one part, after a fault was planted in a copy of it."""
@@ -199,6 +212,8 @@ FAULTS = [
     ("language", bake_batch, "valid steps, .*differ by inf, .*batch 1 × 1: .*initial_h must have shape"),
     ("language", freeze_lengths, "against oracle: valid steps differ by"),
     ("forecast", misstate_lengths, "signature: the artifact says sequences = .*lengths=None"),
+    ("language", misstate_rows, "signature: the artifact says batch_axis = seq, expected batch"),
+    ("numbers", misstate_states, r"signature: the artifact says states = \(\), expected"),
 ]
 
 

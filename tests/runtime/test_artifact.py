@@ -24,6 +24,7 @@ from seqport.runtime.artifact import (
     TensorInfo,
     read_metadata,
 )
+from seqport.runtime.packing import batch_axis_of
 
 FULL = Description(
     inputs=(TensorInfo("x", "float32", ("batch", "seq", 3)), TensorInfo("lengths", "int64", ("batch",))),
@@ -36,12 +37,25 @@ FULL = Description(
     source={"framework": "torch 2.13", "café": "ünïcode"},
     weights_sha256="ab" * 32,
     breaks=("a Loop was kept",),
+    batch_axis="batch",
+    steps_axis="seq",
 )
 
 
 def test_what_is_written_comes_back() -> None:
     assert Description.from_json(FULL.to_json()) == FULL
     assert Description.from_json(FULL.to_json()).to_json() == FULL.to_json()
+
+
+def test_a_file_of_before_knows_its_rows_by_its_lengths_alone() -> None:
+    raw = json.loads(FULL.to_json())
+    del raw["batch_axis"], raw["steps_axis"]
+    assert batch_axis_of(Description.from_json(json.dumps(raw))) == "batch"
+    raw["sequences"] = []
+    with pytest.raises(
+        ArtifactError, match=r"no axis of 'x' \[batch, seq, 3\], 'lengths' \[batch\] was proven to hold"
+    ):
+        batch_axis_of(Description.from_json(json.dumps(raw)))
 
 
 def test_one_content_has_one_text() -> None:

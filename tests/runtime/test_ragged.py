@@ -164,7 +164,8 @@ def test_a_model_without_sequences_batches_rows_of_one_shape(tmp_path) -> None:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    helper.set_model_props(model, {METADATA_KEY: Description(tuple(infos), (out,)).to_json()})
+    description = Description(tuple(infos), (out,), batch_axis="n")
+    helper.set_model_props(model, {METADATA_KEY: description.to_json()})
     onnx.save(model, tmp_path / "mean.onnx")
     session = Session(tmp_path / "mean.onnx", "cpu")
     rows = [[1, 2, 3], [4], [5, 6, 7], [8]]

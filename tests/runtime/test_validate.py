@@ -43,6 +43,16 @@ def test_what_is_taken_for_a_mask_holds_zeros_and_ones() -> None:
         check({"mask": np.full((1, 1), np.nan, np.float32)})
 
 
+def test_lengths_of_floats() -> None:
+    rules = [InputRule.of(TensorInfo("x", "float32", ("batch", "seq", 3)))]
+    rules.append(InputRule.of(TensorInfo("lengths", "float32", ("batch",))))
+    check = Checker(rules, [SequenceInfo("seq", "batch", "lengths", {"x": 1}, {})])
+    check({"x": X, "lengths": np.array([5, 2], np.float32)})
+    for lengths, said in ((np.nan, "nan"), (0.5, "0.5"), (6, "6.0")):
+        with pytest.raises(LengthsError, match=f"'lengths' row 1 is {said}, expected 1 to 5"):
+            check({"x": X, "lengths": np.array([5, lengths], np.float32)})
+
+
 @pytest.fixture
 def session(artifact) -> Session:
     """A model that must never be reached: every input here is wrong."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
 from seqport.exporters.frontends.keras.library import is_legacy, libraries
-from seqport.exporters.frontends.naming import order_of
+from seqport.exporters.frontends.naming import order_of, require_places
 from seqport.exporters.signature import Input
 
 Call = Callable[[Sequence[Any]], Any]
@@ -83,6 +83,9 @@ def callers(model: Any, arrangement: Arrangement) -> list[Call]:
     if len(inputs) == 1:
         return [lambda values: model(values[0], training=False)]
     takes_all = len(parameters) >= len(inputs) or _takes_any_number(model)
+    if takes_all:
+        own: list[str | None] = [*parameters, *[None] * len(names)][: len(names)]
+        require_places(names, own, parameters[len(names) :], parameters=True)
     spread: list[Call] = [lambda values: model(*values, training=False)] if takes_all else []
     return [
         *spread,

@@ -20,6 +20,7 @@ from seqport.exporters.frontends.pytorch.loops import may_loop
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.frontends.pytorch.reasons import explained
 from seqport.exporters.frontends.pytorch.sizes import axis_sizes, longest_lengths, other_sides
+from seqport.exporters.frontends.pytorch.swapped import swapped_inputs
 from seqport.exporters.signature import Input
 
 # A size that no input reaches; torch.export writes infinity as something larger.
@@ -154,6 +155,7 @@ def _best(
     """The trace of the first way that fixes no axis, else of the first way that traces."""
     failure: Exception | None = None
     unrolled: Program | None = None
+    candidate = arrangement
     for candidate in arrangements(model, arrangement):
         for way in ways:
             if way.sizes_as_inputs and (few or unrolled is not None):
@@ -171,7 +173,8 @@ def _best(
         if unrolled is not None:
             return unrolled
     assert failure is not None
-    said = explained(failure, arrangement.inputs)
+    sizes = axis_sizes(model, arrangement.inputs, few=True, skip=skip, longer=False)
+    said = swapped_inputs(model, candidate, sizes, device_of(model)) or explained(failure, arrangement.inputs)
     raise said from (failure if said is not failure else failure.__cause__)  # no error is its own cause
 
 
