@@ -10,7 +10,7 @@ dynamic axis, and the largest length, a size of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,16 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from seqport.exporters.capture import Arrays
+from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, far, id_bounds, tries
+from seqport.exporters.passes.conditions import conditions
+from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.limits import Limits, measured_limits
+from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
+from seqport.exporters.passes.turning import far, rows_of, smallest_above, turns_of, untried
 from seqport.exporters.serial import session_of
-from seqport.exporters.signature import axis_names
 from seqport.runtime.artifact import TensorInfo
 
 # Float32 runtimes differ by rounding; a lost length, a swapped gate or a baked state differ by far more. Half
@@ -33,9 +36,8 @@ TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
 # Values that many times larger than at a few steps have exploded.
 _EXPLODED = 1e3
+_FULL = MEASURED[1]._replace(full=True)
 _FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
-# At so many sizes that the trace took for granted the artifact is compared.
-_TURNS = 12
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Run:
     inputs: dict[str, np.ndarray]
     expected: dict[str, np.ndarray] | None
     outputs: dict[str, np.ndarray]
+    line: str = ""  # of the model's code that turns near these sizes
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,8 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     runs, scale, kind = _measured(job, session, draws)
     if runs[0].expected is not None:
         _check_repeats(job, runs[0])
-    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
-    long = far(job.capture.turning_points, first=axis_names(job.capture.inputs)[:1] == list(job.capture.fixed_axes)[:1])
     refused = set()
-    for sizes in FURTHER + ((long,) if job.capture.convention == "pytorch" else ()):
+    for sizes in FURTHER:
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
             if not _exploded(further, runs[0]):
@@ -96,9 +97,9 @@ def probe(job: Job, example: Arrays | None) -> Measured:
             job.refusals.append(_unrunnable(draws.sizes(sizes, scale), further))
     limits: Limits = {}
     if runs[0].expected is not None:
-        limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
-        ends = [{axis: size} for axis, pair in limits.items() for size in pair if size is not None]
-        runs += _at_sizes(job, session, draws, [*ends, *job.capture.turns[:_TURNS]], scale, kind)
+        short = FURTHER[0] in refused
+        further_runs, limits = _turning(job, session, draws, scale, kind, short=short)
+        runs += further_runs
     for run in runs:
         _compare(job, run)
     measured = runs[: len(MEASURED)]
@@ -108,19 +109,42 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits)
 
 
+def _turning(
+    job: Job, session: ort.InferenceSession, draws: Draws, scale: int, kind: str, *, short: bool
+) -> tuple[list[Run], Limits]:
+    """The artifact beside the model far away, wherever the model's code turns, and where it ends to take sizes."""
+    looped = set(job.capture.fixed_axes) - set(job.capture.told)
+    usual = draws.sizes(_FULL, scale)
+    turns = turns_of(conditions(job, draws, scale, kind), usual, rows_of(draws, looped))
+    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    long = [Turn(far(draws, looped), None, "")] if job.capture.convention == "pytorch" else []
+    found, refused = _at_sizes(job, session, draws, [*long, *turns.tried], scale, kind)
+    job.refusals += [untried(line) for line in turns.untried]
+    beyond = {axis: size for axis, (size, _) in turns.limits.items()}
+    limits = measured_limits(job, draws, scale, kind, short=short, long=smallest_above(usual, refused), untried=beyond)
+    job.capture.notes += [
+        f"{axis}: proven up to {size}; beyond, {line} may go another way" for axis, (size, line) in turns.limits.items()
+    ]
+    ends = [{axis: size} for axis, pair in limits.items() for size in pair if size and size != beyond.get(axis)]
+    found += _at_sizes(job, session, draws, [Turn(sizes, None, "") for sizes in ends], scale, kind)[0]
+    return found, limits
+
+
 def _at_sizes(
-    job: Job, session: ort.InferenceSession, draws: Draws, several: Sequence[Mapping[str, int]], scale: int, kind: str
-) -> list[Run]:
-    """The artifact beside the model at certain sizes: where its limits are, and where a branch may turn."""
-    found = []
-    sizes = MEASURED[1]._replace(full=True)
-    for changed in several:
-        run = _run(job, session, draws, sizes, scale, kind, changed=dict(changed))
+    job: Job, session: ort.InferenceSession, draws: Draws, turns: Sequence[Turn], scale: int, kind: str
+) -> tuple[list[Run], list[Turn]]:
+    """The artifact beside the model at certain sizes, and those that the model refuses."""
+    found: list[Run] = []
+    refused: list[Turn] = []
+    for turn in turns:
+        run = _run(job, session, draws, _FULL, scale, kind, turn=turn)
         if isinstance(run, Run):
             found.append(run)
-        elif not run.by_model:
-            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), **changed}, run))
-    return found
+        elif run.by_model:
+            refused.append(turn)
+        else:
+            job.refusals.append(_unrunnable({**draws.sizes(_FULL, scale), **turn.sizes}, run))
+    return found, refused
 
 
 @dataclass(frozen=True)
@@ -170,9 +194,12 @@ def _run(
     kind: str,
     *,
     with_model: bool = True,
-    changed: dict[str, int] | None = None,
+    turn: Turn | None = None,
 ) -> Run | _Refused:
-    arrays = draws.arrays(sizes, scale, kind, changed)
+    axes = {**draws.sizes(sizes, scale), **(turn.sizes if turn else {})}
+    arrays = draws.arrays(sizes, scale, kind, axes)
+    if turn is not None:
+        arrays = placed(draws, arrays, axes, turn.longest)
     expected: dict[str, np.ndarray] | None = None
     if with_model:
         try:
@@ -186,7 +213,7 @@ def _run(
     except Exception as error:
         return _Refused(str(error).strip(), by_model=False)
     outputs = {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
-    return Run({**draws.sizes(sizes, scale), **(changed or {})}, arrays, expected, outputs)
+    return Run(axes, arrays, expected, outputs, turn.line if turn else "")
 
 
 def _roles(job: Job) -> Roles:
@@ -249,6 +276,7 @@ def _exploded(run: Run, usual: Run) -> bool:
 def _compare(job: Job, run: Run) -> None:
     """The artifact against the user's own model, on the same inputs."""
     shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
+    shapes += f", next to where {run.line} turns" if run.line else ""
     for name, expected in (run.expected or {}).items():
         gap = difference(run.outputs[name], expected)
         if gap > _tolerance(job, expected):

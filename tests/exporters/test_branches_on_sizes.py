@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqport.exporters import ExportError, export
-from seqport.exporters.frontends.pytorch.loops import numbers_in
+
 
 LIMIT = 400
 
@@ -76,7 +76,7 @@ LIMITS = {
 def test_a_loop_that_breaks_off_at_a_number_is_found_wherever_that_is(name: str, tmp_path: Path) -> None:
     model = Wrapped(LIMITS[name], cell=nn.GRUCell(FEATURES, HIDDEN))
     model.steps, model.configuration = {"most": 400}, Configuration()  # type: ignore[assignment]
-    assert 400 in numbers_in(model)
+
     if name == "a global":
         with pytest.raises(ExportError, match=r"differs from the model's own by .* seq=401"):
             export(model, tmp_path / "m.onnx", [X])

@@ -24,7 +24,7 @@ from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
-from seqport.exporters.frontends.pytorch.loops import numbers_in
+from seqport.exporters.frontends.pytorch.noting import notes_of
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
@@ -61,7 +61,6 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         capture = _capture(model, program, inputs, outputs)
     capture.notes = notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))]
     if capture.fixed_axes:
-        capture.turning_points = numbers_in(model)
         capture.elsewhere = lambda: _elsewhere(model, program, outputs)
     return capture
 
@@ -90,7 +89,8 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         fixed_axes={**program.fixed, **told},
         told=tuple(told),
         bounds=program.bounds,
-        turns=program.turns,
+        conditions=program.conditions,
+        noted=lambda arrays: notes_of(model, lambda: _run(model, program.arrangement, names, arrays, again=False)),
     )
 
 
