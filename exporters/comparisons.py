@@ -35,8 +35,17 @@ class Comparison(NamedTuple):
     line: str
 
 
-# Which comparison it is, the same in every run: the lines that led to it, and which of its visits → what was compared.
-Notes = Mapping[tuple[object, ...], Comparison]
+class Notes(NamedTuple):
+    """What one run of a model noted.
+
+    Attributes:
+        comparisons: which one it is, the same in every run (the lines that led to it, and which of its visits) → what
+            was compared.
+        largest: how many elements the largest tensor had.
+    """
+
+    comparisons: Mapping[tuple[object, ...], Comparison]
+    largest: int
 
 
 class Condition(NamedTuple):

@@ -20,7 +20,7 @@ import onnxruntime as ort
 from seqport.exporters.capture import Arrays
 from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.conditions import conditions
+from seqport.exporters.passes.conditions import asked
 from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.limits import Limits, measured_limits
@@ -99,7 +99,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     if runs[0].expected is not None:
         short = FURTHER[0] in refused
         further_runs, limits = _turning(job, session, draws, scale, kind, short=short)
-        runs += further_runs
+        runs += [run for run in further_runs if not _exploded(run, runs[0])]
     for run in runs:
         _compare(job, run)
     measured = runs[: len(MEASURED)]
@@ -115,7 +115,7 @@ def _turning(
     """The artifact beside the model far away, wherever the model's code turns, and where it ends to take sizes."""
     looped = set(job.capture.fixed_axes) - set(job.capture.told)
     usual = draws.sizes(_FULL, scale)
-    turns = turns_of(conditions(job, draws, scale, kind), usual, rows_of(draws, looped))
+    turns = turns_of(asked(job, draws, scale, kind), usual, rows_of(draws, looped))
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
     long = [Turn(far(draws, looped), None, "")] if job.capture.convention == "pytorch" else []
     found, refused = _at_sizes(job, session, draws, [*long, *turns.tried], scale, kind)

@@ -6,17 +6,20 @@ on both sides, next to the usual sizes and farthest from them; an axis at which 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from seqport.exporters.comparisons import Condition, Turn
 from seqport.exporters.errors import Refusal
+from seqport.exporters.passes.conditions import Asked
 from seqport.exporters.passes.draws import FAR, LONG, Draws
 
 # Sizes that are looked at one by one; and two at a time, of which arrays would become too large.
 FARTHEST, _FARTHEST_OF_TWO = 8192, 512
+# Where a condition turns once, beyond those, it is tried up to this size.
+_TRIED = 2**16
 # Beyond those a condition is looked for up to here: no axis is longer.
 _BEYOND = 2**31
 # A condition that turns more often than this is one of remainders, and turns alike everywhere.
@@ -56,24 +59,27 @@ class Turns:
     untried: list[str] = field(default_factory=list)
 
 
-def turns_of(conditions: Iterable[Condition], usual: Mapping[str, int], rows: Sequence[str]) -> Turns:
+def turns_of(asked: Asked, usual: Mapping[str, int], rows: Sequence[str]) -> Turns:
     """Where conditions turn.
 
     Args:
-        conditions: of the model.
+        asked: the conditions of the model.
         usual: the size of every axis, at which the artifact was compared.
         rows: the axes that count rows; no lengths are bounded by those.
     """
-    return _Search(usual, rows).run(conditions)
+    return _Search(asked.fits, usual, rows).run(asked.conditions)
 
 
 class _Search:
-    def __init__(self, usual: Mapping[str, int], rows: Sequence[str]) -> None:
+    def __init__(
+        self, fits: Callable[[Mapping[str, int]], bool], usual: Mapping[str, int], rows: Sequence[str]
+    ) -> None:
+        self._fits = fits
         self._axes = usual
         self._rows = rows
         self._steps = [axis for axis in usual if axis not in rows]
         self._longest = min((usual[axis] for axis in self._steps), default=1)
-        self._seen: set[tuple[tuple[str, ...], int]] = set()
+        self._seen: set[tuple[tuple[tuple[str, int], ...], int | None]] = set()
         self._found = Turns()
 
     def run(self, conditions: Iterable[Condition]) -> Turns:
@@ -84,44 +90,60 @@ class _Search:
             if len(condition.names) > 1:
                 self._together(condition)
             elif condition.names and condition.everywhere:
-                self._limit(condition)
+                self._far_away(condition)
         return self._found
 
     def _alone(self, condition: Condition, name: str) -> bool:
         """Try where the condition turns with one size; whether it does."""
         flips = self._flips(condition, (name,), FARTHEST)
         for size in _near(flips, self._usual(name)):
-            for near in _beside(size):
-                self._try(condition, (name,), near)
+            if not self._try(condition, (name,), _beside(size)) and condition.everywhere:
+                self._limit(condition, name, size - 1)
         return bool(flips)
 
     def _together(self, condition: Condition) -> None:
         """Try where the condition turns with all its sizes alike."""
-        flips = self._flips(condition, condition.names, _FARTHEST_OF_TWO)
-        for near in _beside(flips[0])[:3] if flips else ():
-            self._try(condition, tuple(condition.names), near)
-        if not flips and condition.everywhere and self._beyond(condition, _FARTHEST_OF_TWO) is not None:
+        names = tuple(condition.names)
+        size = next(iter(self._flips(condition, names, _FARTHEST_OF_TWO)), None)
+        if size is None and condition.everywhere:
+            size = self._beyond(condition, _FARTHEST_OF_TWO)
+        if size is not None and not self._try(condition, names, [size - 1, size, size + 1]) and condition.everywhere:
             self._found.untried.append(condition.line)
 
-    def _limit(self, condition: Condition) -> None:
+    def _far_away(self, condition: Condition) -> None:
+        """Try where the condition turns beyond the sizes that are looked at one by one."""
         size = self._beyond(condition, FARTHEST)
         (name,) = condition.names
-        for axis in (name,) if name in self._axes else self._steps:
-            if size is not None and size - 1 < self._found.limits.get(axis, (_BEYOND, ""))[0]:
-                self._found.limits[axis] = size - 1, condition.line
+        if size is not None and (size > _TRIED or not self._try(condition, (name,), [size - 1, size, size + 1])):
+            self._limit(condition, name, size - 1)
 
-    def _try(self, condition: Condition, names: tuple[str, ...], size: int) -> None:
-        if (names, size) in self._seen:
-            return
-        self._seen.add((names, size))
+    def _limit(self, condition: Condition, name: str, size: int) -> None:
+        for axis in (name,) if name in self._axes else self._steps:
+            if size < self._found.limits.get(axis, (_BEYOND, ""))[0]:
+                self._found.limits[axis] = size, condition.line
+
+    def _try(self, condition: Condition, names: tuple[str, ...], several: Sequence[int]) -> bool:
+        """Try these sizes of what the names stand for; False where the first three do not fit into memory."""
+        probes = [(size, turn) for size in several for turn in self._turns(condition, names, size)]
+        fitting = [(size, turn) for size, turn in probes if self._fits({**self._axes, **turn.sizes})]
+        if {size for size, _ in fitting}.isdisjoint(several[1:3]):
+            return False
+        for _, turn in fitting:
+            probe = tuple(sorted(turn.sizes.items())), turn.longest
+            if probe not in self._seen:
+                self._seen.add(probe)
+                self._found.tried.append(turn)
+        return True
+
+    def _turns(self, condition: Condition, names: tuple[str, ...], size: int) -> list[Turn]:
+        """The probes at one size: of an axis; of the longest length, up to the end of its axis and below it."""
         few = [axis for axis in self._rows if size > _MANY and axis not in condition.names]
         sizes = dict.fromkeys(few, _ROWS) | {name: size for name in names if name in self._axes}
         if all(name in self._axes for name in names):
-            self._found.tried.append(Turn(sizes, None, condition.line))
-            return
-        for more in (0, 3):  # lengths up to the end of their axis, and below it
-            steps = dict.fromkeys(self._steps, size + more)
-            self._found.tried.append(Turn({**steps, **sizes}, size, condition.line))
+            longest = self._longest if any(name not in self._axes for name in condition.names) else None
+            return [Turn(sizes, longest, condition.line)]
+        several = [dict.fromkeys(self._steps, size + more) for more in (0, 3)]
+        return [Turn({**steps, **sizes}, size, condition.line) for steps in several]
 
     def _usual(self, name: str) -> int:
         return self._axes.get(name, self._longest)

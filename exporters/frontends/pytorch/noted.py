@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.overrides
 
 from seqport.exporters.comparisons import Comparison, Term
 
@@ -29,6 +30,8 @@ _CALLERS, _KEYS = 4, 100
 # Python files whose comparisons are not the user's.
 _LIBRARY = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent), str(Path(__file__).parent))
 
+# Files between the user's line and a note of it.
+_WRAPPERS = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
 # NumPy's names of comparisons.
 _COMPARING = {
     "less": "lt",
@@ -56,7 +59,7 @@ class Recorder:
     def note(self, holds: str, left: Any, right: Any, frame: FrameType) -> None:
         """Note a comparison that a frame makes."""
         callers = _callers(frame)
-        if not callers or callers[0][:2] != (frame.f_code.co_filename, frame.f_code.co_name):
+        if not callers or frame.f_code.co_filename.startswith(_LIBRARY):
             return
         line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -177,11 +180,16 @@ def size(value: int) -> NotedInt:
     return _Noted.of(Term(value), is_size=True)
 
 
-def note(holds: str, left: Any, right: Any, depth: int = 1) -> None:
-    """Note a comparison that the frame so many above the caller makes."""
+def note(holds: str, left: Any, right: Any) -> None:
+    """Note a comparison that the code above this file and PyTorch's wrappers of methods makes."""
     recorder: Recorder | None = getattr(_active, "recorder", None)
-    if recorder is not None:
-        recorder.note(holds, left, right, sys._getframe(depth + 1))
+    if recorder is None:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_WRAPPERS):
+        frame = frame.f_back
+    if frame is not None:
+        recorder.note(holds, left, right, frame)
 
 
 def _note_lookup(number: NotedInt, frame: FrameType) -> None:

@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from seqport.exporters.comparisons import Notes
 from seqport.exporters.frontends.patching import attribute, here
 from seqport.exporters.frontends.pytorch import noted
 from seqport.exporters.frontends.pytorch.constants import Code, constants_noted
+from seqport.exporters.frontends.pytorch.longest import COMPARISONS
 from seqport.exporters.frontends.pytorch.standins import STAND_INS, TYPES
 
 _STANDARD, _INSTALLED = sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")
@@ -36,27 +39,34 @@ _MATH = ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd")
 _NUMBERS = frozenset({Tensor.size, Tensor.shape.__get__, Tensor.numel, Tensor.nelement, Tensor.item, Tensor.tolist})  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def notes_of(model: nn.Module, run: Callable[[], Any]) -> Notes:
-    """What the user's code compares while the model runs; nothing where it does not take numbers that note.
+class Noting:
+    """Runs a model and notes what its code compares.
 
     Args:
         model: the module.
-        run: runs it.
     """
-    code = _code(run)
-    for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
-        try:
-            with (
-                noted.recording() as recorder,
-                _stand_ins(code, with_types),
-                constants_noted(model, code, with_constants),
-                _Sizes(),
-            ):
-                run()
-        except Exception:  # whatever a function of the user's does to an int that is no plain one
-            continue
-        return recorder.notes
-    return {}
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._known: Code | None = None
+
+    def notes(self, run: Callable[[], Any]) -> Notes:
+        """What the user's code compares while the model runs; nothing where it does not take numbers that note."""
+        code = self._known = self._known or _code(run)
+        for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
+            try:
+                with (
+                    noted.recording() as recorder,
+                    _stand_ins(code, with_types),
+                    constants_noted(self._model, code, with_constants),
+                    _Largest() as largest,
+                    _Sizes(),
+                ):
+                    run()
+            except Exception:  # whatever a function of the user's does to an int that is no plain one
+                continue
+            return Notes(recorder.notes, largest.elements)
+        return Notes({}, 0)
 
 
 def _code(run: Callable[[], Any]) -> Code:
@@ -144,9 +154,45 @@ class _Sizes(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func in COMPARISONS and len(args) == 2 and all(_is_number(item) for item in args):
+            noted.note(COMPARISONS[func].__name__, *map(_number, args))
         if func in _NUMBERS and _is_users(sys._getframe(1).f_code.co_filename):
             return _noted(result)
         return result
+
+
+class _Largest(TorchDispatchMode):
+    """Counts the elements of the largest tensor; attention in one operator counts as what it is computed from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if all(item.alias_info is None for item in func._schema.returns):  # a view has no memory of its own
+            found = [item for item in tree_leaves(result) if isinstance(item, Tensor)]
+            self.elements = max([self.elements, *(item.numel() for item in found)])
+        if "attention" in str(func):
+            rows = [item for item in args if isinstance(item, Tensor) and item.dim() > 2]
+            steps = max((item.shape[-2] for item in rows), default=1)
+            self.elements = max([self.elements, *(item.numel() // item.shape[-1] * steps for item in rows)])
+        return result
+
+
+def _is_number(item: Any) -> bool:
+    """Whether a side of a comparison is a number, as `lengths.max()` is."""
+    return isinstance(item, int) or (isinstance(item, Tensor) and item.dim() == 0 and not item.is_floating_point())
+
+
+def _number(item: Any) -> Any:
+    return noted.size(int(item)) if isinstance(item, Tensor) else item
 
 
 def _noted(result: Any) -> Any:

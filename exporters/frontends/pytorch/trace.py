@@ -24,7 +24,7 @@ from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
-from seqport.exporters.frontends.pytorch.noting import notes_of
+from seqport.exporters.frontends.pytorch.noting import Noting
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.untouched import untouched
 from seqport.exporters.frontends.pytorch.unwrapped import unwrapped
@@ -74,6 +74,7 @@ def _elsewhere(model: nn.Module, like: Program, outputs: Sequence[str] | None) -
 def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], outputs: Sequence[str] | None) -> Capture:
     names = chosen_outputs(program.outputs, outputs, inputs)
     told = {f"the longest length {i}": size for i, size in enumerate(program.told, 1)}
+    noting = Noting(model)
     graph = _translate(program.exported, {*program.fixed.values(), *program.told})
     _own_names(graph.graph)
     if not told:
@@ -90,7 +91,7 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         told=tuple(told),
         bounds=program.bounds,
         conditions=program.conditions,
-        noted=lambda arrays: notes_of(model, lambda: _run(model, program.arrangement, names, arrays, again=False)),
+        noted=lambda arrays: noting.notes(lambda: _run(model, program.arrangement, names, arrays, again=False)),
     )
 
 
