@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,10 +42,13 @@ class Notes(NamedTuple):
         comparisons: which one it is, the same in every run (the lines that led to it, and which of its visits) → what
             was compared.
         largest: how many elements the largest tensor had.
+        numbers: whole numbers that the code names, and lengths of lists: what it may cut a sequence to in ways that
+            compare nothing (`steps[:400]`, `zip(steps, self.gains)`).
     """
 
     comparisons: Mapping[tuple[object, ...], Comparison]
     largest: int
+    numbers: Collection[int]
 
 
 class Condition(NamedTuple):

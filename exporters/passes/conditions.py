@@ -18,6 +18,7 @@ from seqport.exporters.comparisons import Condition, Notes, longest_of
 from seqport.exporters.passes.draws import MEASURED, Draws, Sizes
 from seqport.exporters.passes.follows import condition
 from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.placed import placed
 
 # Sizes that tell what a number follows, with those of the usual probes: all differ, and the parts of them do.
 _SIZES = (*MEASURED, Sizes((4, 37, 41, 43), 9, True), Sizes((7, 83, 71, 79), 11, True))
@@ -42,10 +43,12 @@ class Asked:
     Attributes:
         conditions: those of comparisons first, whose line is known.
         fits: whether a run at these sizes of the axes fits into memory.
+        numbers: whole numbers that a loop may end at without a comparison.
     """
 
     conditions: list[Condition]
     fits: Callable[[Mapping[str, int]], bool]
+    numbers: frozenset[int]
 
 
 def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
@@ -58,18 +61,22 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
         kind: of values that the model takes.
     """
     if job.capture.noted is None:
-        return Asked(list(job.capture.conditions), lambda _: True)
+        return Asked(list(job.capture.conditions), lambda _: True, frozenset())
     runs: list[_Noted] = []
     for sizes in _SIZES:
         axes = draws.sizes(sizes, scale)
         if sizes not in MEASURED:
             axes = {axis: size * scale for axis, size in axes.items()}
         arrays = draws.arrays(sizes, scale, kind, axes)
+        if draws.example:  # its lengths would be the same in every run
+            steps = [size for axis, size in axes.items() if axis not in draws.rows]
+            arrays = placed(draws, arrays, axes, max(1, min(steps, default=1) - sizes.shorter))
         try:
             runs.append(_Noted(axes, _longest(draws, arrays, axes), job.capture.noted(arrays)))
         except Exception:  # the model takes no such sizes
             continue
-    return Asked([*_compared(runs), *job.capture.conditions], _fitting(runs))
+    numbers = frozenset(number for run in runs for number in run.notes.numbers)
+    return Asked([*_compared(runs), *job.capture.conditions], _fitting(runs), numbers)
 
 
 def _compared(runs: Sequence[_Noted]) -> list[Condition]:

@@ -29,6 +29,7 @@ def measured_limits(
     short: bool,
     long: Mapping[str, int],
     untried: Mapping[str, int],
+    fits: Callable[[Mapping[str, int]], bool],
 ) -> Limits:
     """The limits of every axis but the rows'.
 
@@ -40,6 +41,7 @@ def measured_limits(
         short: whether the model refused axes of size 1.
         long: axis → the smallest size above the usual ones that the model refused.
         untried: axis → the size up to which nothing turns that was not tried.
+        fits: whether a run at certain sizes fits into memory.
     """
     usual = draws.sizes(_FULL, scale)
     bounds = job.capture.bounds
@@ -60,7 +62,11 @@ def measured_limits(
 
         if not takes(usual[axis]):
             continue  # nothing to start from: lengths of all steps are not what this model takes
-        ends = [_largest(job, axis, usual[axis], takes, long.get(axis)), untried.get(axis)]
+        bound = bounds.get(axis)
+        if bound is not None and not fits({**usual, axis: bound + 1}):
+            ends = [bound, untried.get(axis)]
+        else:
+            ends = [_largest(job, axis, usual[axis], takes, long.get(axis)), untried.get(axis)]
         largest = min((end for end in ends if end is not None), default=None)
         smallest = _smallest(usual[axis], takes) if short else 1
         if smallest > 1 or largest is not None:

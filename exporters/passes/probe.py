@@ -26,7 +26,7 @@ from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.limits import Limits, measured_limits
 from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
-from seqport.exporters.passes.turning import far, rows_of, smallest_above, turns_of, untried
+from seqport.exporters.passes.turning import FARTHEST, far, rows_of, smallest_above, turns_of, untried
 from seqport.exporters.serial import session_of
 from seqport.runtime.artifact import TensorInfo
 
@@ -36,7 +36,8 @@ TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
 # Values that many times larger than at a few steps have exploded.
 _EXPLODED = 1e3
-_FULL = MEASURED[1]._replace(full=True)
+# Lengths up to the ends of their axes: of every row, or of one.
+_FULL, _VARIED = MEASURED[1]._replace(full=True), MEASURED[1]._replace(shorter=0)
 _FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
 
 
@@ -115,35 +116,42 @@ def _turning(
     """The artifact beside the model far away, wherever the model's code turns, and where it ends to take sizes."""
     looped = set(job.capture.fixed_axes) - set(job.capture.told)
     usual = draws.sizes(_FULL, scale)
-    turns = turns_of(asked(job, draws, scale, kind), usual, rows_of(draws, looped))
+    questions = asked(job, draws, scale, kind)
+    turns = turns_of(questions, usual, rows_of(draws, looped))
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
-    long = [Turn(far(draws, looped), None, "")] if job.capture.convention == "pytorch" else []
-    found, refused = _at_sizes(job, session, draws, [*long, *turns.tried], scale, kind)
+    ends = questions.numbers if job.capture.fixed_axes else ()
+    long = far(draws, looped, ends, questions) if job.capture.convention == "pytorch" else []
+    found, refused = _at_sizes(job, session, draws, long, _VARIED, scale, kind)
+    turned, refused_too = _at_sizes(job, session, draws, turns.tried, _FULL, scale, kind)
     job.refusals += [untried(line) for line in turns.untried]
     beyond = {axis: size for axis, (size, _) in turns.limits.items()}
-    limits = measured_limits(job, draws, scale, kind, short=short, long=smallest_above(usual, refused), untried=beyond)
+    above = smallest_above(usual, refused + refused_too)
+    limits = measured_limits(job, draws, scale, kind, short=short, long=above, untried=beyond, fits=questions.fits)
     job.capture.notes += [
         f"{axis}: proven up to {size}; beyond, {line} may go another way" for axis, (size, line) in turns.limits.items()
     ]
-    ends = [{axis: size} for axis, pair in limits.items() for size in pair if size and size != beyond.get(axis)]
-    found += _at_sizes(job, session, draws, [Turn(sizes, None, "") for sizes in ends], scale, kind)[0]
-    return found, limits
+    last = [Turn({axis: size}, None, "") for axis, pair in limits.items() for size in pair if size]
+    last = [turn for turn in last if questions.fits({**usual, **turn.sizes}) and max(turn.sizes.values()) <= FARTHEST]
+    at_limits, _ = _at_sizes(job, session, draws, last, _FULL, scale, kind)
+    return found + turned + at_limits, limits
 
 
 def _at_sizes(
-    job: Job, session: ort.InferenceSession, draws: Draws, turns: Sequence[Turn], scale: int, kind: str
+    job: Job, session: ort.InferenceSession, draws: Draws, turns: Sequence[Turn], sizes: Sizes, scale: int, kind: str
 ) -> tuple[list[Run], list[Turn]]:
     """The artifact beside the model at certain sizes, and those that the model refuses."""
     found: list[Run] = []
     refused: list[Turn] = []
     for turn in turns:
-        run = _run(job, session, draws, _FULL, scale, kind, turn=turn)
+        run = _run(job, session, draws, sizes, scale, kind, turn=turn)
+        if isinstance(run, _Refused) and run.by_model:  # perhaps not so long rows
+            run = _run(job, session, draws, MEASURED[1], scale, kind, turn=turn)
         if isinstance(run, Run):
             found.append(run)
         elif run.by_model:
             refused.append(turn)
         else:
-            job.refusals.append(_unrunnable({**draws.sizes(_FULL, scale), **turn.sizes}, run))
+            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), **turn.sizes}, run))
     return found, refused
 
 

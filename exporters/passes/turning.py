@@ -36,12 +36,24 @@ def rows_of(draws: Draws, looped: Collection[str]) -> list[str]:
     return sorted(draws.rows - set(looped)) or [axis for axis in first if axis not in looped]
 
 
-def far(draws: Draws, looped: Collection[str]) -> dict[str, int]:
-    """Sizes far beyond every other, of the axes of steps; where a loop runs over the first axis, of those looped."""
+def far(draws: Draws, looped: Collection[str], ends: Collection[int], asked: Asked) -> list[Turn]:
+    """Sizes far beyond every other, of the axes of steps; where a loop runs over the first axis, of those looped.
+
+    Args:
+        draws: of the inputs.
+        looped: the axes that a loop runs over.
+        ends: numbers that a loop may end at, for sizes beyond all of them too.
+        asked: what the model asks of sizes.
+    """
     sizes = draws.sizes(FAR, 1)
     rows = rows_of(draws, looped)
     long = [axis for axis in sizes if axis not in rows and (rows or axis in looped)]
-    return {axis: LONG + 2 * long.index(axis) if axis in long else _ROWS + i for i, axis in enumerate(sizes)}
+    found: list[Turn] = []
+    for largest in (LONG, *sorted((end + 1 for end in ends if LONG <= end <= FARTHEST), reverse=True)):
+        axes = {axis: largest + 2 * long.index(axis) if axis in long else _ROWS + i for i, axis in enumerate(sizes)}
+        if not found or asked.fits(axes):
+            found.append(Turn(axes, None, ""))
+    return found[:2]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Ints that stand in the user's code, as numbers that note what they are compared with.
+"""Ints that stand in the user's code, as numbers that note what they are compared with; and those that it names.
 
 `t = 0 ... t += 1 ... if t == 400: break` counts with nothing but such ints, and no size tells of it.
 """
@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from seqport.exporters.frontends.pytorch.noted import NotedInt
+
+# How far a number may be from a name, and how many items of a container are looked at.
+_DEEPEST, _MANY = 4, 100
 
 
 @dataclass
@@ -88,3 +91,39 @@ def _constant(value: Any) -> Any:
     if isinstance(value, CodeType):
         return _noting(value)
     return NotedInt(value) if type(value) is int and value > 0 else value
+
+
+def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:
+    """Whole numbers that the code holds or names, and lengths of lists, in its files and in the modules.
+
+    Args:
+        model: the module.
+        code: what its run leads through.
+    """
+    names = {name for item in code.executed for name in (*item.co_names, *item.co_freevars)}
+    waiting: list[tuple[Any, int]] = [(item.co_consts, 0) for item in code.executed]
+    for owner in (*code.names.values(), *(vars(module) for module in model.modules())):
+        waiting += [(owner[name], 0) for name in names if name in owner]
+    for function in _functions(model, code):
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        waiting += [(item, 0) for item in (*cells, *(function.__defaults__ or ()))]
+    found: set[int] = set()
+    seen: set[int] = set()
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, (int, float)):
+            found |= {int(item)} if item == item // 1 and not isinstance(item, bool) else set()
+        elif depth < _DEEPEST and id(item) not in seen and not isinstance(item, (Tensor, ModuleType)):
+            seen.add(id(item))
+            waiting += [(part, depth + 1) for part in _held(item, names)]
+    return frozenset(found)
+
+
+def _held(item: Any, names: set[str]) -> list[Any]:
+    """What a value holds: all items of a container, and those attributes that the code names."""
+    if isinstance(item, CodeType):
+        return [item.co_consts]
+    if isinstance(item, (tuple, list, set, frozenset, dict)):
+        return [len(item), *list(item.values() if isinstance(item, dict) else item)[:_MANY]]
+    attributes = getattr(item, "__dict__", {})
+    return [attributes[name] for name in names if name in attributes]

@@ -122,7 +122,7 @@ def conditions_of(program: torch.export.ExportedProgram, names: Mapping[sympy.Sy
         is_size = isinstance(guard.expr, sympy.Eq) and (guard.expr.lhs.is_Symbol or guard.expr.rhs.is_Symbol)
         if guard.expr in found or not free or is_size:
             continue  # the size itself, which a loop over it fixed
-        expression = guard.expr.subs({symbol: traced[symbol] for symbol in guard.expr.free_symbols - names.keys()})
+        expression = guard.expr.xreplace({s: sympy.Integer(n) for s, n in traced.items() if s not in names})
         at = _function(expression, {symbol: names[symbol] for symbol in free})
         found[guard.expr] = Condition(at, [names[symbol] for symbol in free], _line(guard), everywhere=False)
     return list(found.values())

@@ -6,32 +6,17 @@ C code) is an ordinary number again; a lookup in a dict or set is noted as a com
 
 from __future__ import annotations
 
-import linecache
 import math
 import operator
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-import torch.overrides
 
-from seqport.exporters.comparisons import Comparison, Term
+from seqport.exporters.comparisons import Term
+from seqport.exporters.frontends.pytorch import recording
+from seqport.exporters.frontends.pytorch.recording import Side
 
-# A place in code compares with so many different constants at most, beyond its first and last visit.
-_CONSTANTS = 24
-# Lines that led to a comparison, and keys of a container, that are looked at.
-_CALLERS, _KEYS = 4, 100
-# Python files whose comparisons are not the user's.
-_LIBRARY = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent), str(Path(__file__).parent))
-
-# Files between the user's line and a note of it.
-_WRAPPERS = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
 # NumPy's names of comparisons.
 _COMPARING = {
     "less": "lt",
@@ -41,68 +26,6 @@ _COMPARING = {
     "equal": "eq",
     "not_equal": "ne",
 }
-
-_active = threading.local()
-
-
-class Recorder:
-    """Comparisons of one run of the model.
-
-    Attributes:
-        notes: the first and the last visit of each place in the user's code, for each constant that it compares with.
-    """
-
-    def __init__(self) -> None:
-        self.notes: dict[tuple[object, ...], Comparison] = {}
-        self._constants: dict[tuple[object, ...], set[float]] = {}
-
-    def note(self, holds: str, left: Any, right: Any, frame: FrameType) -> None:
-        """Note a comparison that a frame makes."""
-        callers = _callers(frame)
-        if not callers or frame.f_code.co_filename.startswith(_LIBRARY):
-            return
-        line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        found = Comparison(holds, term_of(left), term_of(right), f"{line} ({text})" if text else line)
-        place = (*callers, holds)
-        constant = _constant(left, right)
-        known = self._constants.setdefault(place, set())
-        if constant is not None and (constant in known or len(known) < _CONSTANTS):
-            known.add(constant)
-            self._keep((*place, constant), found)
-        self._keep(place, found)
-
-    def _keep(self, key: tuple[object, ...], found: Comparison) -> None:
-        self.notes.setdefault((*key, "first"), found)
-        self.notes[(*key, "last")] = found
-
-
-def _callers(frame: FrameType | None) -> list[tuple[object, ...]]:
-    """The nearest frames outside of libraries, each by what is the same in every run."""
-    found: list[tuple[object, ...]] = []
-    while frame is not None and len(found) < _CALLERS:
-        code = frame.f_code
-        if not code.co_filename.startswith(_LIBRARY):
-            found.append((code.co_filename, code.co_name, frame.f_lineno, frame.f_lasti))
-        frame = frame.f_back
-    return found
-
-
-def _constant(left: Any, right: Any) -> float | None:
-    """The side of a comparison that neither was computed nor is a size or a step."""
-    sides = [side for side in (left, right) if not (isinstance(side, _Noted) and (side.is_size or side.term.operator))]
-    written = [side for side in sides if isinstance(side, _Noted)]  # in the code, as a literal
-    return float(next(iter(written or sides))) if sides else None
-
-
-@contextmanager
-def recording() -> Iterator[Recorder]:
-    """Within this block the numbers below write to the recorder, in this thread."""
-    before, _active.recorder = getattr(_active, "recorder", None), Recorder()
-    try:
-        yield _active.recorder
-    finally:
-        _active.recorder = before
 
 
 class _Noted:
@@ -114,8 +37,7 @@ class _Noted:
     @classmethod
     def of(cls, term: Term, *, is_size: bool) -> Any:
         """The number that a term gives."""
-        kind = NotedFloat if isinstance(term.value, float) else NotedInt
-        made = kind(term.value)
+        made = NotedFloat(term.value) if isinstance(term.value, float) else NotedInt(term.value)
         made.term, made.is_size = term, is_size
         return made
 
@@ -142,7 +64,7 @@ class NotedInt(_Noted, int):
 
     def __hash__(self) -> int:
         if self.is_size or self.term.operator:
-            _note_lookup(self, sys._getframe(1))
+            recording.note_lookup(_side(self))
         return int.__hash__(self)
 
 
@@ -181,29 +103,14 @@ def size(value: int) -> NotedInt:
 
 
 def note(holds: str, left: Any, right: Any) -> None:
-    """Note a comparison that the code above this file and PyTorch's wrappers of methods makes."""
-    recorder: Recorder | None = getattr(_active, "recorder", None)
-    if recorder is None:
-        return
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_WRAPPERS):
-        frame = frame.f_back
-    if frame is not None:
-        recorder.note(holds, left, right, frame)
+    """Note a comparison of two numbers."""
+    recording.note(holds, _side(left), _side(right))
 
 
-def _note_lookup(number: NotedInt, frame: FrameType) -> None:
-    """A lookup compares with every key of the containers that the frame's code names."""
-    recorder: Recorder | None = getattr(_active, "recorder", None)
-    if recorder is None or frame.f_code.co_filename.startswith(_LIBRARY):
-        return
-    known = {**frame.f_globals, **frame.f_locals}
-    named = [known[name] for name in (*frame.f_code.co_names, *frame.f_locals) if name in known]
-    held = [item for owner in named for item in getattr(owner, "__dict__", {}).values()]
-    for container in (*frame.f_code.co_consts, *named, *held):
-        if isinstance(container, (dict, set, frozenset)):
-            for key in [key for key in list(container)[:_KEYS] if type(key) is int]:
-                recorder.note("eq", number, key, frame)
+def _side(number: Any) -> Side:
+    is_noted = isinstance(number, _Noted)
+    constant = not (is_noted and (number.is_size or number.term.operator))
+    return Side(term_of(number), constant, written=is_noted and constant)
 
 
 def _comparison(base: type, name: str) -> Callable[[Any, Any], Any]:

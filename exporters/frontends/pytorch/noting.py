@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,8 +28,9 @@ from torch.utils._pytree import tree_leaves
 from seqport.exporters.comparisons import Notes
 from seqport.exporters.frontends.patching import attribute, here
 from seqport.exporters.frontends.pytorch import noted
-from seqport.exporters.frontends.pytorch.constants import Code, constants_noted
+from seqport.exporters.frontends.pytorch.constants import Code, constants_noted, numbers_named
 from seqport.exporters.frontends.pytorch.longest import COMPARISONS
+from seqport.exporters.frontends.pytorch.recording import recording
 from seqport.exporters.frontends.pytorch.standins import STAND_INS, TYPES
 
 _STANDARD, _INSTALLED = sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")
@@ -56,7 +58,7 @@ class Noting:
         for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
             try:
                 with (
-                    noted.recording() as recorder,
+                    recording() as recorder,
                     _stand_ins(code, with_types),
                     constants_noted(self._model, code, with_constants),
                     _Largest() as largest,
@@ -65,8 +67,12 @@ class Noting:
                     run()
             except Exception:  # whatever a function of the user's does to an int that is no plain one
                 continue
-            return Notes(recorder.notes, largest.elements)
-        return Notes({}, 0)
+            return Notes(recorder.notes, largest.elements, self._numbers)
+        return Notes({}, 0, self._numbers)
+
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        return numbers_named(self._model, self._known or Code())
 
 
 def _code(run: Callable[[], Any]) -> Code:
