@@ -7,15 +7,15 @@ a run at larger sizes takes of memory is known from the same runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from seqport.exporters.comparisons import Condition, Notes, longest_of
-from seqport.exporters.passes.draws import MEASURED, Draws, Sizes
+from seqport.exporters.passes.draws import FAR, MEASURED, Draws, Sizes
 from seqport.exporters.passes.follows import condition
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.placed import placed
@@ -44,11 +44,13 @@ class Asked:
         conditions: those of comparisons first, whose line is known.
         fits: whether a run at these sizes of the axes fits into memory.
         numbers: whole numbers that a loop may end at without a comparison.
+        runs: those that told it.
     """
 
     conditions: list[Condition]
     fits: Callable[[Mapping[str, int]], bool]
     numbers: frozenset[int]
+    runs: Sequence[_Noted]
 
 
 def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
@@ -60,35 +62,56 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
         scale: at which the model takes them.
         kind: of values that the model takes.
     """
-    if job.capture.noted is None:
-        return Asked(list(job.capture.conditions), lambda _: True, frozenset())
-    runs: list[_Noted] = []
+    found: list[_Noted] = []
     for sizes in _SIZES:
         axes = draws.sizes(sizes, scale)
         if sizes not in MEASURED:
             axes = {axis: size * scale for axis, size in axes.items()}
-        arrays = draws.arrays(sizes, scale, kind, axes)
-        if draws.example:  # its lengths would be the same in every run
-            steps = [size for axis, size in axes.items() if axis not in draws.rows]
-            arrays = placed(draws, arrays, axes, max(1, min(steps, default=1) - sizes.shorter))
-        try:
-            runs.append(_Noted(axes, _longest(draws, arrays, axes), job.capture.noted(arrays)))
-        except Exception:  # the model takes no such sizes
-            continue
-    numbers = frozenset(number for run in runs for number in run.notes.numbers)
-    return Asked([*_compared(runs), *job.capture.conditions], _fitting(runs), numbers)
+        found += _noted(job, draws, sizes, scale, kind, axes)
+    numbers = frozenset(number for run in found for number in run.notes.numbers)
+    return Asked([*_compared(found), *job.capture.conditions], _fitting(found), numbers, found)
 
 
-def _compared(runs: Sequence[_Noted]) -> list[Condition]:
-    """The conditions of comparisons that every run made."""
-    if len(runs) < 2:
+def asked_further(job: Job, draws: Draws, scale: int, kind: str, before: Asked, steps: int) -> Asked:
+    """What it asks where it has turned: `if n > 100: ... if n > 400` asks the second at more than 100 steps alone.
+
+    Args:
+        job: the export.
+        draws: of its inputs.
+        scale: at which the model takes them.
+        kind: of values that the model takes.
+        before: what it asks below.
+        steps: the size of every axis but the rows'.
+    """
+    axes = {axis: steps + 2 * at if at else size for at, (axis, size) in enumerate(draws.sizes(FAR, 1).items())}
+    if not before.fits(axes):
+        return before
+    known = {key for run in before.runs for key in run.notes.comparisons}
+    further = _compared(_noted(job, draws, FAR._replace(shorter=13), scale, kind, axes), known)
+    return replace(before, conditions=[*further, *before.conditions])
+
+
+def _noted(job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: dict[str, int]) -> list[_Noted]:
+    """The run at these sizes; none where no frontend notes, or the model takes no such sizes."""
+    arrays = draws.arrays(sizes, scale, kind, axes)
+    if draws.example:  # its lengths would be the same in every run
+        steps = [size for axis, size in axes.items() if axis not in draws.rows]
+        arrays = placed(draws, arrays, axes, max(1, min(steps, default=1) - sizes.shorter))
+    try:
+        notes = None if job.capture.noted is None else job.capture.noted(arrays)
+    except Exception:
         return []
+    return [] if notes is None else [_Noted(axes, _longest(draws, arrays, axes), notes)]
+
+
+def _compared(runs: Sequence[_Noted], known: Collection[tuple[object, ...]] = ()) -> list[Condition]:
+    """The conditions of comparisons that are not known yet, each from the runs that made it."""
     found: list[Condition] = []
-    sizes = [{**run.axes, **run.longest} for run in runs]
-    for key in runs[0].notes.comparisons:
-        several = [run.notes.comparisons[key] for run in runs if key in run.notes.comparisons]
-        if len(several) == len(runs) and (item := condition(several, sizes)) is not None:
-            found.append(item)
+    for key in dict.fromkeys(key for run in runs for key in run.notes.comparisons if key not in known):
+        making = [run for run in runs if key in run.notes.comparisons]
+        several = [run.notes.comparisons[key] for run in making]
+        item = condition(several, [{**run.axes, **run.longest} for run in making])
+        found += [] if item is None else [item]
     return found
 
 

@@ -52,7 +52,10 @@ def condition(runs: Sequence[Comparison], sizes: Sequence[Mapping[str, int]]) ->
         sizes: of each run.
     """
     follower = _Follower(sizes)
-    left, right = (follower.function(terms) for terms in ([run.left for run in runs], [run.right for run in runs]))
+    try:
+        left, right = (follower.function(terms) for terms in ([run.left for run in runs], [run.right for run in runs]))
+    except RecursionError:  # a number that was computed from itself at each of many steps
+        return None
     if left is None or right is None:
         return None
     compare = OPERATORS[runs[0].operator]
@@ -95,7 +98,7 @@ class _Follower:
         return (lambda at: apply(*(operand(at) for operand in operands))) if len(operands) == len(found) else None
 
     def _of_values(self, values: Sequence[float]) -> Function | None:
-        if len(set(values)) == 1:
+        if len(set(values)) == 1 and (len(values) > 1 or not isinstance(values[0], int)):
             return lambda _: values[0]
         if not all(isinstance(value, int) for value in values):
             return None
@@ -103,15 +106,23 @@ class _Follower:
             name, times, parts, plus = line
             self.names.add(name)
             return lambda at: (times * at[name] + plus) // parts
-        if (product := _product(values, self._sizes)) is not None:
+        if len(values) > 1 and (product := _product(values, self._sizes)) is not None:
             times, one, other = product
             self.names.update((one, other))
             return lambda at: times * at[one] * at[other]
-        return None
+        return (lambda _: values[0]) if len(values) == 1 else None
 
 
 def _line(values: Sequence[float], sizes: Sequence[Mapping[str, int]]) -> tuple[str, int, int, int] | None:
-    """(name, p, q, r) where each value is (p n + r) // q; the simplest, and with two runs no part of an axis."""
+    """(name, p, q, r) where each value is (p n + r) // q; the simplest, and with two runs no part of an axis.
+
+    A single run tells no more than that a value is a size, or the step before or after its last.
+    """
+    if len(values) == 1:
+        (value,), (at,) = values, sizes
+        return next(
+            ((name, 1, 1, int(value) - n) for by in (0, 1) for name, n in at.items() if abs(value - n) == by), None
+        )
     for parts in range(1, _PARTS + 1 if len(values) > 2 else 2):
         for times in range(1, _TIMES + 1):
             if np.gcd(times, parts) > 1:

@@ -20,13 +20,13 @@ import onnxruntime as ort
 from seqport.exporters.capture import Arrays
 from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.conditions import asked
+from seqport.exporters.passes.conditions import asked, asked_further
 from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.limits import Limits, measured_limits
 from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
-from seqport.exporters.passes.turning import FARTHEST, far, rows_of, smallest_above, turns_of, untried
+from seqport.exporters.passes.turning import far, farthest, rows_of, smallest_above, turns_of, untried
 from seqport.exporters.serial import session_of
 from seqport.runtime.artifact import TensorInfo
 
@@ -118,6 +118,9 @@ def _turning(
     usual = draws.sizes(_FULL, scale)
     questions = asked(job, draws, scale, kind)
     turns = turns_of(questions, usual, rows_of(draws, looped))
+    if turns.tried:
+        questions = asked_further(job, draws, scale, kind, questions, farthest(turns))
+        turns = turns_of(questions, usual, rows_of(draws, looped))
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
     ends = questions.numbers if job.capture.fixed_axes else ()
     long = far(draws, looped, ends, questions) if job.capture.convention == "pytorch" else []
@@ -130,8 +133,12 @@ def _turning(
     job.capture.notes += [
         f"{axis}: proven up to {size}; beyond, {line} may go another way" for axis, (size, line) in turns.limits.items()
     ]
-    last = [Turn({axis: size}, None, "") for axis, pair in limits.items() for size in pair if size]
-    last = [turn for turn in last if questions.fits({**usual, **turn.sizes}) and max(turn.sizes.values()) <= FARTHEST]
+    last = [
+        Turn({axis: size}, None, "")
+        for axis, pair in limits.items()
+        for size in pair
+        if size and size != beyond.get(axis) and questions.fits({**usual, axis: size})
+    ]
     at_limits, _ = _at_sizes(job, session, draws, last, _FULL, scale, kind)
     return found + turned + at_limits, limits
 

@@ -22,6 +22,8 @@ FARTHEST, _FARTHEST_OF_TWO = 8192, 512
 _TRIED = 2**16
 # Beyond those a condition is looked for up to here: no axis is longer.
 _BEYOND = 2**31
+# A loop of so many steps, whose comparisons are noted, takes a tenth of a second.
+_LONG_LOOP = 2048
 # A condition that turns more often than this is one of remainders, and turns alike everywhere.
 _FEW = 8
 # Other probes have seen the double of a size below this.
@@ -200,6 +202,11 @@ def _near(flips: Sequence[int], usual: int) -> list[int]:
 def _beside(size: int) -> list[int]:
     """The sizes on either side of where a condition turns, and far behind it."""
     return [size - 1, size, size + 1, *([2 * size] if _DOUBLED <= size <= FARTHEST // 2 else ())]
+
+
+def farthest(turns: Turns) -> int:
+    """The largest size that is tried, up to where a loop in Python takes long."""
+    return max((size for turn in turns.tried for size in turn.sizes.values() if size <= _LONG_LOOP), default=LONG)
 
 
 def smallest_above(usual: Mapping[str, int], refused: Sequence[Turn]) -> dict[str, int]:

@@ -94,7 +94,13 @@ def computed(name: str, value: Any, *operands: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     is_size = any(isinstance(item, _Noted) and item.is_size for item in operands)
+    if name in ("add", "sub") and isinstance(value, int) and not any(_is_computed(item) for item in operands):
+        return size(value)  # a counter, of which the sum of all that was added would tell no more
     return _Noted.of(Term(value, name, tuple(term_of(item) for item in operands)), is_size=is_size)
+
+
+def _is_computed(number: Any) -> bool:
+    return isinstance(number, _Noted) and bool(number.term.operator)
 
 
 def size(value: int) -> NotedInt:
