@@ -56,12 +56,14 @@ class Condition(NamedTuple):
 
     Attributes:
         at: sizes by name → whether it holds; an array of sizes gives an array.
+        side: the same of what turns but once where `at` holds at a single size: `t >= 400` of `t == 400`.
         names: the sizes that it depends on, axes or `longest_of` an input.
         line: the user's line that asks.
         everywhere: whether the user's own code asks, so that it matters however large the size is.
     """
 
     at: Callable[[Mapping[str, Any]], Any]
+    side: Callable[[Mapping[str, Any]], Any]
     names: Sequence[str]
     line: str
     everywhere: bool

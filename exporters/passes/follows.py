@@ -58,13 +58,17 @@ def condition(runs: Sequence[Comparison], sizes: Sequence[Mapping[str, int]]) ->
         return None
     if left is None or right is None:
         return None
-    compare = OPERATORS[runs[0].operator]
 
-    def at(where: Mapping[str, Any]) -> Any:
-        with np.errstate(all="ignore"):
-            return compare(left(where), right(where))
+    def comparing(name: str) -> Function:
+        def at(where: Mapping[str, Any]) -> Any:
+            with np.errstate(all="ignore"):
+                return OPERATORS[name](left(where), right(where))
 
-    return Condition(at, sorted(follower.names), runs[0].line, everywhere=True)
+        return at
+
+    name = runs[0].operator
+    side = comparing("ge" if name in ("eq", "ne") else name)
+    return Condition(comparing(name), side, sorted(follower.names), runs[0].line, everywhere=True)
 
 
 class _Follower:

@@ -177,7 +177,7 @@ class _Search:
 
         def truth(size: int) -> bool:
             try:
-                return bool(condition.at({**self._sizes(condition), **dict.fromkeys(condition.names, size)}))
+                return bool(condition.side({**self._sizes(condition), **dict.fromkeys(condition.names, size)}))
             except ArithmeticError:
                 return False
 

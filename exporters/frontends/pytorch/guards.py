@@ -124,7 +124,7 @@ def conditions_of(program: torch.export.ExportedProgram, names: Mapping[sympy.Sy
             continue  # the size itself, which a loop over it fixed
         expression = guard.expr.xreplace({s: sympy.Integer(n) for s, n in traced.items() if s not in names})
         at = _function(expression, {symbol: names[symbol] for symbol in free})
-        found[guard.expr] = Condition(at, [names[symbol] for symbol in free], _line(guard), everywhere=False)
+        found[guard.expr] = Condition(at, at, [names[symbol] for symbol in free], _line(guard), everywhere=False)
     return list(found.values())
 
 
