@@ -221,7 +221,8 @@ def _run(
             # The model goes first: what it refuses (no steps left behind a slice) can end the process in ONNX Runtime.
             expected = job.capture.reference(arrays)
         except Exception as error:
-            return _Refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", by_model=True)
+            said = (str(error).strip() or "no message").splitlines()[0][:200]
+            return _Refused(f"{type(error).__name__}: {said}", by_model=True)
     names = [value.name or "" for value in job.model.graph.outputs]
     try:
         results = session.run(names, arrays)

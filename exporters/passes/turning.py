@@ -154,8 +154,9 @@ class _Search:
         few = [axis for axis in self._rows if size > _MANY and axis not in condition.names]
         sizes = dict.fromkeys(few, _ROWS) | {name: size for name in names if name in self._axes}
         if all(name in self._axes for name in names):
-            longest = self._longest if any(name not in self._axes for name in condition.names) else None
-            return [Turn(sizes, longest, condition.line)]
+            stays = any(name not in self._axes for name in condition.names)  # the longest length, which is compared too
+            longest = min([self._longest, *(size for axis, size in sizes.items() if axis in self._steps)])
+            return [Turn(sizes, longest if stays else None, condition.line)]
         several = [dict.fromkeys(self._steps, size + more) for more in (0, 3)]
         return [Turn({**steps, **sizes}, size, condition.line) for steps in several]
 
