@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from seqport.exporters import Input
 from seqport.exporters.comparisons import Comparison, Term
+from seqport.exporters.frontends.pytorch.guards import conditions_of, traced_symbols
 from seqport.exporters.frontends.pytorch.noting import Noting
 from seqport.exporters.frontends.pytorch.standins import Steps
 from seqport.exporters.passes.conditions import asked, asked_further
@@ -265,6 +266,31 @@ def test_a_number_follows_the_size_that_gives_it_in_every_run(values: tuple[int,
     assert found is not None
     assert found.names == ["seq"]
     assert found.at({"batch": 2, "seq": at})
+
+
+GUARDED: dict[str, tuple[Callable[[Tensor], bool], tuple[int, int]]] = {
+    "a float": (lambda x: x.size(1) * 0.02 > 8.0, (400, 401)),
+    "a square": (lambda x: x.size(1) ** 2 > 90000, (300, 301)),
+    "rounded up": (lambda x: math.ceil(x.size(1) / 8) > 40, (320, 321)),
+    "a remainder": (lambda x: x.size(1) % 5 == 0, (24, 25)),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_what_the_tracer_took_for_granted_is_a_function_of_the_sizes(name: str) -> None:
+    test, (one, other) = GUARDED[name]
+    dynamic = torch.export.Dim.AUTO
+    program = torch.export.export(
+        Wrapped(_scaled(test)),
+        (torch.zeros(19, 23, FEATURES),),
+        dynamic_shapes=(({0: dynamic, 1: dynamic},),),
+        strict=False,
+    )
+    names = {symbol: "seq" for symbol, size in traced_symbols(program).items() if size == 23}
+    (found,) = conditions_of(program, names)
+    at = found.at({"seq": np.array([one, other])})
+    assert at[0] != at[1]
+    assert "test_noted_sizes.py" in found.line
 
 
 def test_a_number_that_follows_no_size_is_no_condition() -> None:
