@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from seqport.exporters.comparisons import Condition, Notes
 from seqport.exporters.errors import Refusal
 from seqport.exporters.signature import Input
 
@@ -33,8 +34,8 @@ class Capture:
         notes: what the artifact does otherwise than the model, such as another precision.
         padding_values: input name → the value that the model itself masks, where it is not 0.
         elsewhere: captures the same model with the fixed axes at other sizes; None where nothing was fixed.
-        turns: sizes of axes at which something that the trace took for granted ends.
-        turning_points: sizes at which the model's own code may do otherwise than it did at the traced ones.
+        conditions: what the trace took for granted of sizes.
+        noted: runs the model on arrays by name; what its own code compares meanwhile. None where no frontend can tell.
     """
 
     model: ir.Model
@@ -45,8 +46,8 @@ class Capture:
     refusals: list[Refusal] = field(default_factory=list)
     padding_values: dict[str, float] = field(default_factory=dict)
     elsewhere: Callable[[], Capture] | None = None
-    turning_points: Sequence[int] = ()
-    turns: Sequence[Mapping[str, int]] = ()
+    conditions: Sequence[Condition] = ()
+    noted: Callable[[Arrays], Notes] | None = None
     fixed_axes: dict[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
     bounds: dict[str, int] = field(default_factory=dict)

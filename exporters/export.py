@@ -76,7 +76,8 @@ def export(
             tuple or dict is given as a tuple or dict of Inputs. May be left out where the model knows them.
         outputs: new names in the model's order, or its own in any order; chosen from its structure where left out.
         example: arrays or tensors by input name, whose values the comparison draws from. Give it where
-            random values make no sense to the model, such as ids above 1 that matter.
+            random values make no sense to the model, such as ids above 1 that matter. Lengths are drawn beyond an
+            example's as well.
         strict: False writes an artifact that breaks the contract, and records the breaks in it.
         opset: of the ONNX file, 17 to 22.
         external_data: whether the weights stand in `<path>.data`, beside the file; where left out, above 1.5 GB.

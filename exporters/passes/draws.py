@@ -36,20 +36,9 @@ _SCALED = tuple(sizes.axes for sizes in MEASURED)
 # A single row of a single step; even sizes, rows in any order, the longest as long as the axis; and sizes that fall,
 # for a trace that took the larger of two for granted.
 FURTHER = (Sizes((1, 1, 1, 1), 0, True), Sizes((4, 8, 6, 10), 0, False), Sizes((12, 11, 9, 3), 0, False))
-# Far beyond every other size, for what only shows there: a loop that stops early, the last fifty steps of many.
+# Far beyond every other size, for what only shows there: the last fifty steps of many.
 LONG = 307
-
-
-def far(turning_points: Sequence[int], *, first: bool) -> Sizes:
-    """Sizes beyond every other, and beyond those at which a model's own code may do otherwise.
-
-    Args:
-        turning_points: such sizes.
-        first: the first axis is one that a loop runs over; usually it is the batch.
-    """
-    largest = max([LONG, *(n + 1 for n in turning_points)])
-    return Sizes((largest, 2, 3, 5) if first else (2, largest, largest + 4, largest + 6), 0, True)
-
+FAR = Sizes((2, LONG, LONG + 4, LONG + 6), 0, True)
 
 # A model may need more steps than that (a convolution over time): then all sizes grow.
 SCALES = (1, 8)
@@ -85,10 +74,15 @@ class Draws:
         }
 
     @cached_property
+    def rows(self) -> set[str]:
+        """The axes that are known to count rows."""
+        per_row = [item for item in self.inputs if item.name in self.roles or is_per_row(item)]
+        return {item.axes[0] for item in per_row if isinstance(item.axes[0], str)}
+
+    @cached_property
     def _axes(self) -> list[str]:
         """The dynamic axes; what counts rows comes first, also where the steps stand before them."""
-        rows = {item.axes[0] for item in self.inputs if item.name in self.roles or is_per_row(item)}
-        return sorted(axis_names(self.inputs), key=lambda name: name not in rows)
+        return sorted(axis_names(self.inputs), key=lambda name: name not in self.rows)
 
     def arrays(
         self, sizes: Sizes, scale: int, kind: str, changed: Mapping[str, int] | None = None
@@ -102,7 +96,7 @@ class Draws:
         self, item: Input, sizes: Sizes, found: dict[str, int], kind: str, random: np.random.Generator
     ) -> np.ndarray:
         shape = item.shape(found)
-        bound = self._bound(item, found)
+        bound = self.bound(item, found)
         if item.name in self.example:
             values = random.choice(np.asarray(self.example[item.name]).reshape(-1), shape)
             return (values if bound is None else np.minimum(values, bound)).astype(item.dtype)
@@ -124,7 +118,7 @@ class Draws:
             values[random.random(shape[:2]) < 0.3] = self.padding[item.name]
         return values.astype(item.dtype)
 
-    def _bound(self, item: Input, found: dict[str, int]) -> int | None:
+    def bound(self, item: Input, found: dict[str, int]) -> int | None:
         """The largest length, for an input of lengths; or of what looks like lengths, one int a row."""
         axis = self.roles.get(item.name)
         if axis is not None:

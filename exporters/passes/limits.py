@@ -1,27 +1,39 @@
 """How short and how long an axis may be: measured on the user's own model.
 
-Needs: a model that refused the shortest or the longest inputs drawn for the proof, or whose trace holds up to a size.
+Needs: a model that refused the shortest or the longest inputs drawn for the proof, whose trace holds up to a size, or
+whose code asks for sizes too large to try.
 Guarantees: axis → the sizes that the model takes, for the runtime to name where ONNX Runtime would fail in the middle
 of the graph, or end the process. A trace that ends where the model itself goes on is a refusal in the job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.errors import Refusal
-from seqport.exporters.passes.draws import MEASURED, Draws, far
+from seqport.exporters.passes.draws import MEASURED, Draws
 from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.placed import placed
 
 # Axis → the smallest and the largest size; None where there is no largest.
 Limits = dict[str, tuple[int, int | None]]
 _FULL = MEASURED[1]._replace(full=True)
 
 
-def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: bool, long: bool) -> Limits:
+def measured_limits(
+    job: Job,
+    draws: Draws,
+    scale: int,
+    kind: str,
+    *,
+    short: bool,
+    long: Mapping[str, int],
+    untried: Mapping[str, int],
+    fits: Callable[[Mapping[str, int]], bool],
+) -> Limits:
     """The limits of every axis but the rows'.
 
     Args:
@@ -30,52 +42,66 @@ def measured_limits(job: Job, draws: Draws, scale: int, kind: str, *, short: boo
         scale: at which the model takes them.
         kind: of values that the model takes.
         short: whether the model refused axes of size 1.
-        long: whether the model refused axes of hundreds of steps.
+        long: axis → the smallest size above the usual ones that the model refused.
+        untried: axis → the size up to which nothing turns that was not tried.
+        fits: whether a run at certain sizes fits into memory.
     """
     usual = draws.sizes(_FULL, scale)
     bounds = job.capture.bounds
     found: Limits = {}
     rows = next(iter(usual), None)
     for axis in usual:
-        if axis not in bounds and (axis == rows or not (short or long)):
+        wanted = axis in bounds or axis in long or axis in untried
+        if not wanted and (axis == rows or not short):
             continue
 
         def takes(size: int, axis: str = axis) -> bool:
             try:
-                require_answer(job.capture.reference(draws.arrays(_FULL, scale, kind, {axis: size})))
+                arrays = draws.arrays(_FULL, scale, kind, {axis: size})
+                answers = job.capture.reference(placed(draws, arrays, {**usual, axis: size}, None))
+                if size < usual[axis]:  # values that grow beyond all bounds over many steps are no limit
+                    require_answer(answers)
             except Exception:
                 return False
             return True
 
         if not takes(usual[axis]):
             continue  # nothing to start from: lengths of all steps are not what this model takes
-        largest = _largest(job, axis, usual[axis], takes, long=long)
+        bound = bounds.get(axis)
+        if bound is not None and not fits({**usual, axis: bound + 1}):
+            ends = [bound, untried.get(axis)]
+        else:
+            ends = [_largest(job, axis, usual[axis], takes, long.get(axis)), untried.get(axis)]
+        largest = min((end for end in ends if end is not None), default=None)
         smallest = _smallest(usual[axis], takes) if short else 1
         if smallest > 1 or largest is not None:
             found[axis] = smallest, largest
     return found
 
 
+class NoAnswer(ValueError):
+    """An output is NaN throughout."""
+
+
 def require_answer(answers: Arrays) -> None:
     """Take an answer that is NaN throughout for none: a standard deviation over one step, say.
 
     Raises:
-        ValueError: an output is NaN throughout.
+        NoAnswer: an output is NaN throughout.
     """
     for name, array in answers.items():
         if array.dtype.kind == "f" and array.size and np.isnan(array).all():
-            raise ValueError(f"output {name!r} is NaN throughout")
+            raise NoAnswer(f"output {name!r} is NaN throughout")
 
 
-def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], *, long: bool) -> int | None:
+def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], long: int | None) -> int | None:
     bound = job.capture.bounds.get(axis)
     if bound is not None:
         if takes(bound + 1):
             job.refusals.append(_one_side(axis, bound))
             return None
         return bound if takes(bound) else _last(usual, bound, takes)
-    beyond = max(far(job.capture.turning_points, first=False).axes)
-    return _last(usual, beyond, takes) if long and beyond > usual and not takes(beyond) else None
+    return _last(usual, long, takes) if long is not None and long > usual and not takes(long) else None
 
 
 def _last(good: int, bad: int, takes: Callable[[int], bool]) -> int:

@@ -10,7 +10,7 @@ dynamic axis, and the largest length, a size of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,24 +18,27 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from seqport.exporters.capture import Arrays
+from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, far, id_bounds, tries
+from seqport.exporters.passes.conditions import asked, asked_further
+from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
-from seqport.exporters.passes.limits import Limits, measured_limits, require_answer
+from seqport.exporters.passes.limits import Limits, NoAnswer, measured_limits, require_answer
+from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
+from seqport.exporters.passes.turning import far, farthest, rows_of, smallest_above, turns_of, untried
 from seqport.exporters.passes.values import Values
 from seqport.exporters.serial import session_of
-from seqport.exporters.signature import axis_names
 from seqport.runtime.artifact import TensorInfo
 
 # Float32 runtimes differ by rounding; a lost length, a swapped gate or a baked state differ by far more. Half
 # precision has about three digits, and the artifact rounds at other places than the model.
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
+# Lengths up to the ends of their axes: of every row, or of one.
+_FULL, _VARIED = MEASURED[1]._replace(full=True), MEASURED[1]._replace(shorter=0)
 _FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
-# At so many sizes that the trace took for granted the artifact is compared.
-_TURNS = 12
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Run:
     inputs: dict[str, np.ndarray]
     expected: dict[str, np.ndarray] | None
     outputs: dict[str, np.ndarray]
+    line: str = ""  # of the model's code that turns near these sizes
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,8 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     runs, scale, kind = _measured(job, session, draws)
     if runs[0].expected is not None:
         _check_repeats(job, runs[0])
-    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
-    long = far(job.capture.turning_points, first=axis_names(job.capture.inputs)[:1] == list(job.capture.fixed_axes)[:1])
     refused = set()
-    for sizes in FURTHER + ((long,) if job.capture.convention == "pytorch" else ()):
+    for sizes in FURTHER:
         further = _run(job, session, draws, sizes, scale, kind)
         if isinstance(further, Run):
             runs.append(further)
@@ -103,9 +105,8 @@ def probe(job: Job, example: Arrays | None) -> Measured:
             job.refusals.append(_unrunnable(draws.sizes(sizes, scale), further))
     limits: Limits = {}
     if runs[0].expected is not None:
-        limits = measured_limits(job, draws, scale, kind, short=FURTHER[0] in refused, long=long in refused)
-        ends = [{axis: size} for axis, pair in limits.items() for size in pair if size is not None]
-        runs += _at_sizes(job, session, draws, [*ends, *job.capture.turns[:_TURNS]], scale, kind)
+        further_runs, limits = _turning(job, session, draws, scale, kind, short=FURTHER[0] in refused)
+        runs += further_runs
     measured = runs[: len(MEASURED)]
     judge = Judge(job.model, session, [run.expected for run in measured if run.expected is not None])
     for run in runs:
@@ -119,19 +120,58 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     return Measured(outputs, tuple(measured), tuple(runs), session, draws, limits, judge, scale, kind, values)
 
 
+def _turning(
+    job: Job, session: ort.InferenceSession, draws: Draws, scale: int, kind: str, *, short: bool
+) -> tuple[list[Run], Limits]:
+    """The artifact beside the model far away, wherever the model's code turns, and where it ends to take sizes."""
+    looped = set(job.capture.fixed_axes) - set(job.capture.told)
+    usual = draws.sizes(_FULL, scale)
+    questions = asked(job, draws, scale, kind)
+    turns = turns_of(questions, usual, rows_of(draws, looped))
+    if turns.tried:
+        questions = asked_further(job, draws, scale, kind, questions, farthest(turns))
+        turns = turns_of(questions, usual, rows_of(draws, looped))
+    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    ends = questions.numbers if job.capture.fixed_axes else ()
+    long = far(draws, looped, ends, questions) if job.capture.convention == "pytorch" else []
+    found, refused = _at_sizes(job, session, draws, long, _VARIED, scale, kind)
+    turned, refused_too = _at_sizes(job, session, draws, turns.tried, _FULL, scale, kind)
+    job.refusals += [untried(line) for line in turns.untried]
+    beyond = {axis: size for axis, (size, _) in turns.limits.items()}
+    above = smallest_above(usual, refused + refused_too)
+    limits = measured_limits(job, draws, scale, kind, short=short, long=above, untried=beyond, fits=questions.fits)
+    job.capture.notes += [
+        f"{axis}: proven up to {size}; beyond, {line} may go another way" for axis, (size, line) in turns.limits.items()
+    ]
+    last = [
+        Turn({axis: size}, None, "")
+        for axis, pair in limits.items()
+        for size in pair
+        if size and size != beyond.get(axis) and questions.fits({**usual, axis: size})
+    ]
+    at_limits, _ = _at_sizes(job, session, draws, last, _FULL, scale, kind)
+    return found + turned + at_limits, limits
+
+
 def _at_sizes(
-    job: Job, session: ort.InferenceSession, draws: Draws, several: Sequence[Mapping[str, int]], scale: int, kind: str
-) -> list[Run]:
-    """The artifact beside the model at certain sizes: where its limits are, and where a branch may turn."""
-    found = []
-    sizes = MEASURED[1]._replace(full=True)
-    for changed in several:
-        run = _run(job, session, draws, sizes, scale, kind, changed=dict(changed))
+    job: Job, session: ort.InferenceSession, draws: Draws, turns: Sequence[Turn], sizes: Sizes, scale: int, kind: str
+) -> tuple[list[Run], list[Turn]]:
+    """The artifact beside the model at certain sizes, and those that the model refuses."""
+    found: list[Run] = []
+    refused: list[Turn] = []
+    for turn in turns:
+        run = _run(job, session, draws, sizes, scale, kind, turn=turn)
+        if isinstance(run, _Refused) and run.by_model:  # perhaps not so long rows
+            run = _run(job, session, draws, MEASURED[1], scale, kind, turn=turn)
         if isinstance(run, Run):
             found.append(run)
-        elif not run.by_model:
-            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), **changed}, run))
-    return found
+        elif run.undefined:
+            continue  # values that grow beyond all bounds say nothing
+        elif run.by_model:
+            refused.append(turn)
+        else:
+            job.refusals.append(_unrunnable({**draws.sizes(sizes, scale), **turn.sizes}, run))
+    return found, refused
 
 
 @dataclass(frozen=True)
@@ -140,6 +180,7 @@ class _Refused:
 
     reason: str
     by_model: bool
+    undefined: bool = False  # the model gives NaN alone
 
 
 def _measured(job: Job, session: ort.InferenceSession, draws: Draws) -> tuple[list[Run], int, str]:
@@ -181,9 +222,12 @@ def _run(
     kind: str,
     *,
     with_model: bool = True,
-    changed: dict[str, int] | None = None,
+    turn: Turn | None = None,
 ) -> Run | _Refused:
-    arrays = draws.arrays(sizes, scale, kind, changed)
+    axes = {**draws.sizes(sizes, scale), **(turn.sizes if turn else {})}
+    arrays = draws.arrays(sizes, scale, kind, axes)
+    if turn is not None:
+        arrays = placed(draws, arrays, axes, turn.longest)
     expected: dict[str, np.ndarray] | None = None
     if with_model:
         try:
@@ -191,14 +235,16 @@ def _run(
             expected = job.capture.reference(arrays)
             require_answer(expected)
         except Exception as error:
-            return _Refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", by_model=True)
+            said = (str(error).strip() or "no message").splitlines()[0][:200]
+            undefined = isinstance(error, NoAnswer)
+            return _Refused(f"{type(error).__name__}: {said}", by_model=True, undefined=undefined)
     names = [value.name or "" for value in job.model.graph.outputs]
     try:
         results = session.run(names, arrays)
     except Exception as error:
         return _Refused(str(error).strip(), by_model=False)
     outputs = {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
-    return Run({**draws.sizes(sizes, scale), **(changed or {})}, arrays, expected, outputs)
+    return Run(axes, arrays, expected, outputs, turn.line if turn else "")
 
 
 def _roles(job: Job) -> Roles:
@@ -244,6 +290,7 @@ def _check_repeats(job: Job, run: Run) -> None:
 def _compare(job: Job, judge: Judge, run: Run) -> None:
     """The artifact against the user's own model, on the same inputs."""
     shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
+    shapes += f", next to where {run.line} turns" if run.line else ""
     for name, expected in (run.expected or {}).items():
         found = run.outputs[name]
         gap = judge.difference(name, run.inputs, found, expected, _tolerance(job, expected), exact=False)

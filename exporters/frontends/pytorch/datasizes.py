@@ -4,7 +4,7 @@ A padded output is cut to max(lengths), a size that only the data knows. PyTorch
 which it knows nothing, and many an operator then asks what it cannot answer (is it 1? is it the other one?). So where
 a trace failed for that, each such size becomes the size of an input that is added for it; what the tracer asks is
 answered as for every dynamic axis, and afterwards the graph computes the size itself and the input is gone. That an
-answer held for the traced size alone, the probe finds.
+answer held for the traced size alone, the probe finds where the model's code asks (noting.py).
 
 Where a loop runs up to such a size, no tracer can follow: then each is a number, over which the loop unrolls, and the
 graph's last outputs tell the sizes; the rolling reads them there.
@@ -40,7 +40,6 @@ class DataSizes:
         self.as_inputs = as_inputs
         self.unrolling = unrolling
         self.numbers = numbers
-        self.turns: set[int] = set()  # other values of the numbers, for which Python would have gone another way
         self._unused: list[int] = []
         self._truths: list[tuple[Tensor, bool]] = []  # a comparison of a number, and whether it holds
         self._free: list[Tensor] = []
@@ -48,9 +47,13 @@ class DataSizes:
         self._same: list[tuple[Tensor, Tensor]] = []  # a tensor, and the one that it has its values from
         self._longest: list[tuple[Tensor, Tensor]] = []  # a tensor, and the one that it is the maximum of
 
+    def traced(self) -> Sequence[int]:
+        """What the sizes of the inputs to add are traced as."""
+        return _TRACED if self.as_inputs else ()
+
     def examples(self) -> list[Tensor]:
         """The inputs to add."""
-        return [torch.zeros(size) for size in _TRACED] if self.as_inputs else []
+        return [torch.zeros(size) for size in self.traced()]
 
     @contextmanager
     def among(self, added: Sequence[Tensor]) -> Iterator[None]:
@@ -75,7 +78,7 @@ class DataSizes:
             if known is lengths:
                 return size
         if self._free or self._unused:
-            size = self._free.pop(0).shape[0] if self._free else Longest(self._unused.pop(0), self.turns)
+            size = self._free.pop(0).shape[0] if self._free else Longest(self._unused.pop(0))
             self._known.append((lengths, size, lengths.max().to(torch.int64).reshape(1)))
             return size
         size = lengths.max().item()

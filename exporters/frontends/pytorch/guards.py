@@ -1,25 +1,71 @@
 """What a trace took for granted about sizes: the tracer's own list of it.
 
 Needs: a traced program. Guarantees: a size that holds up to a bound only is refused with that bound, and a loop whose
-number of steps follows from an axis by more than a difference (half of it, say) is found; so are the sizes at which
-something that the trace took for granted ends, for the probe to look at.
+number of steps follows from an axis by more than a difference (half of it, say) is found; what the trace took for
+granted is given as functions of the sizes, for the probe to look where they turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 
+from seqport.exporters.comparisons import Condition
 from seqport.exporters.errors import RefusedError
 
 # Sizes that no bound of a module's own reaches, but every number of the tracer's does.
 _FAR = 10**6
-# Sizes below the first are looked at one by one; above the second a comparison would take too long.
-_NEAR, _LARGEST = 34, 4096
+
+
+def _of_floats(function: Callable[..., Any], *, whole: bool = False) -> Callable[..., Any]:
+    """A function of NumPy's that computes in float64, as Python does."""
+
+    def apply(*values: Any) -> Any:
+        found = function(*(np.asarray(value, np.float64) for value in values))
+        return found.astype(np.int64) if whole else found
+
+    return apply
+
+
+# What the tracer calls its functions → the same over arrays.
+_NUMPY: dict[str, Callable[..., Any]] = {
+    "FloorDiv": np.floor_divide,
+    "CleanDiv": np.floor_divide,
+    "Mod": np.mod,
+    "PythonMod": np.mod,
+    "ModularIndexing": lambda base, divisor, modulus: np.mod(np.floor_divide(base, divisor), modulus),
+    "ToFloat": _of_floats(np.asarray),
+    "IntTrueDiv": _of_floats(np.divide),
+    "FloatTrueDiv": _of_floats(np.divide),
+    "PowByNatural": _of_floats(np.power),
+    "FloatPow": _of_floats(np.power),
+    "CeilToInt": _of_floats(np.ceil, whole=True),
+    "FloorToInt": _of_floats(np.floor, whole=True),
+    "TruncToInt": _of_floats(np.trunc, whole=True),
+    "TruncToFloat": _of_floats(np.trunc),
+    "RoundToInt": _of_floats(np.rint, whole=True),
+    "RoundDecimal": lambda value, digits: np.round(value, int(digits)),
+    "Max": lambda *values: reduce(np.maximum, values),
+    "Min": lambda *values: reduce(np.minimum, values),
+    "Where": np.where,
+    "LShift": np.left_shift,
+    "RShift": np.right_shift,
+    "BitwiseFn_bitwise_and": np.bitwise_and,
+    "BitwiseFn_bitwise_or": np.bitwise_or,
+    "BitwiseFn_bitwise_xor": np.bitwise_xor,
+    "CeilDiv": lambda base, divisor: -np.floor_divide(-base, divisor),
+    "OpaqueUnaryFn_sqrt": _of_floats(np.sqrt),
+    "OpaqueUnaryFn_log2": _of_floats(np.log2),
+    "OpaqueUnaryFn_log": _of_floats(np.log),
+    "OpaqueUnaryFn_exp": _of_floats(np.exp),
+    "Identity": lambda value: value,
+}
 
 
 def unsolved_steps(program: torch.export.ExportedProgram) -> dict[sympy.Symbol, set[int]]:
@@ -60,43 +106,45 @@ def require_unbounded(program: torch.export.ExportedProgram, axes: Mapping[sympy
                 )
 
 
-def turning_sizes(program: torch.export.ExportedProgram, axes: Mapping[sympy.Symbol, str]) -> list[dict[str, int]]:
-    """Sizes of the axes, one of them not the traced one, at which what the trace took for granted no longer holds.
+def conditions_of(program: torch.export.ExportedProgram, names: Mapping[sympy.Symbol, str]) -> list[Condition]:
+    """What the trace took for granted, as functions of the sizes.
 
     `if x.size(1) == 4` was traced on one side of that test, and only size 4 tells whether the other is another model.
 
     Args:
         program: traced.
-        axes: the axis of each of the tracer's symbols.
+        names: the axis, or the lengths whose largest it is, behind each of the tracer's symbols.
     """
     traced = traced_symbols(program)
-    found: set[tuple[str, int]] = set()
-    for guard in dict.fromkeys(_guards(program)):
-        numbers = {int(number) for number in guard.atoms(sympy.Integer)}
-        near = {*range(2, _NEAR), *(number + by for number in numbers for by in (-1, 0, 1))}
-        for symbol in guard.free_symbols & axes.keys():
-            if isinstance(guard, sympy.Eq) and symbol in (guard.lhs, guard.rhs):
-                continue  # the size itself, which a loop over it fixed
-            at = partial(_holds, guard, symbol, traced)
-            usual = traced[symbol]
-            ends = [size for size in near if 1 < size <= _LARGEST and not at(size)]
-            for side in ([size for size in ends if size < usual], [size for size in ends if size > usual]):
-                if side:
-                    found.add((axes[symbol], _nearest(at, usual, min(side, key=lambda size: abs(size - usual)))))
-    usual_sizes = {name: traced[symbol] for symbol, name in axes.items()}
-    return [{**usual_sizes, axis: size} for axis, size in sorted(found)]
+    found: dict[Any, Condition] = {}
+    for guard in getattr(_environment(program), "guards", ()):
+        free = [symbol for symbol in sorted(guard.expr.free_symbols, key=str) if symbol in names]
+        is_size = isinstance(guard.expr, sympy.Eq) and (guard.expr.lhs.is_Symbol or guard.expr.rhs.is_Symbol)
+        if guard.expr in found or not free or is_size:
+            continue  # the size itself, which a loop over it fixed
+        expression = guard.expr.xreplace({s: sympy.Integer(n) for s, n in traced.items() if s not in names})
+        at = _function(expression, {symbol: names[symbol] for symbol in free})
+        found[guard.expr] = Condition(at, at, [names[symbol] for symbol in free], _line(guard), everywhere=False)
+    return list(found.values())
 
 
-def _holds(guard: Any, symbol: sympy.Symbol, traced: Mapping[sympy.Symbol, int], size: int) -> bool:
-    return guard.subs({**traced, symbol: size}) != sympy.false
+def _function(expression: Any, names: Mapping[sympy.Symbol, str]) -> Callable[[Mapping[str, Any]], Any]:
+    """An expression of the tracer's as a function of sizes by name."""
+    function = sympy.lambdify(list(names), expression, [_NUMPY, "numpy"])
+
+    def at(sizes: Mapping[str, Any]) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*(sizes[name] for name in names.values()))
+
+    return at
 
 
-def _nearest(at: Callable[[int], bool], good: int, bad: int) -> int:
-    """A size at which it does not hold, right beside one at which it does."""
-    while abs(bad - good) > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if at(middle) else (good, middle)
-    return bad
+def _line(guard: Any) -> str:
+    """The line that a guard comes from; none where that is one of PyTorch's own."""
+    frame = guard.sloc.framework_loc
+    if not hasattr(frame, "lineno") or "torch" in Path(frame.filename).parts:
+        return ""
+    return f"{Path(frame.filename).name}:{frame.lineno}" + (f" ({frame.line})" if frame.line else "")
 
 
 def _environment(program: torch.export.ExportedProgram) -> Any:

@@ -22,18 +22,16 @@ from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
 _MISSING = object()
 
 
-class _Meta(type):
+class StandIn(type):
     """Calls like the type that it stands for, and passes for it in isinstance and issubclass."""
 
     stands_for: type
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs and (found := cls.traced(args[0])) is not None:
-            return found
-        return cls.stands_for(*args, **kwargs)
+    def __call__(cls, *args: Any) -> Any:  # noqa: D102
+        return cls.stands_for(*args) if (found := cls.called(*args)) is None else found
 
-    def traced(cls, value: Any) -> Any:
-        """What a call with a traced value gives; None for any other value."""
+    def called(cls, *args: Any) -> Any:
+        """What a call gives; None where it is one of the type's own."""
         raise NotImplementedError
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -43,25 +41,25 @@ class _Meta(type):
         return issubclass(subclass, cls.stands_for)
 
 
-class _Int(metaclass=_Meta):
+class _Int(metaclass=StandIn):
     """Stands for `int`."""
 
     stands_for = builtins.int
 
     @classmethod
-    def traced(cls, value: Any) -> Any:
+    def called(cls, value: Any = 0, *_: Any) -> Any:
         if isinstance(value, (torch.SymInt, Longest)):
             return value
         return value.item() if isinstance(value, torch.Tensor) and not value.is_floating_point() else None
 
 
-class _List(metaclass=_Meta):
+class _List(metaclass=StandIn):
     """Stands for `list`: lengths as a list are good for packing, and so is their tensor."""
 
     stands_for = builtins.list
 
     @classmethod
-    def traced(cls, value: Any) -> Any:
+    def called(cls, value: Any = ()) -> Any:
         whole = isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_floating_point()
         return value if whole or isinstance(value, TracedNumbers) else None
 

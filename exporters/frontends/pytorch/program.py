@@ -11,15 +11,16 @@ from torch import nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from seqport.exporters.arrangement import Arrangement
+from seqport.exporters.comparisons import Condition, longest_of
 from seqport.exporters.errors import ExportError, RefusedError
 from seqport.exporters.frontends.pytorch.arguments import arrangements
 from seqport.exporters.frontends.pytorch.datasizes import DataSizes
 from seqport.exporters.frontends.pytorch.flat import Flat
-from seqport.exporters.frontends.pytorch.guards import require_unbounded, traced_symbols, turning_sizes, unsolved_steps
+from seqport.exporters.frontends.pytorch.guards import conditions_of, require_unbounded, traced_symbols, unsolved_steps
 from seqport.exporters.frontends.pytorch.loops import may_loop
 from seqport.exporters.frontends.pytorch.patches import recurrent_layers_whole
 from seqport.exporters.frontends.pytorch.reasons import explained
-from seqport.exporters.frontends.pytorch.sizes import axis_sizes, longest_lengths, other_sides
+from seqport.exporters.frontends.pytorch.sizes import axis_sizes, longest_lengths
 from seqport.exporters.frontends.pytorch.swapped import swapped_inputs
 from seqport.exporters.signature import Input
 
@@ -52,7 +53,7 @@ class Program:
         fixed: declared dynamic axes that the trace made constants: axis → the traced size.
         bounds: declared dynamic axes for which the trace holds up to a size: axis → that size.
         loops: declared dynamic axes that a number of steps follows from, though they are no constants.
-        turns: sizes of the axes at which something that the trace took for granted ends.
+        conditions: what the trace took for granted of sizes.
         sizes: the traced size of every dynamic axis.
         told: traced numbers of steps that values tell, in the order of the outputs that tell them.
     """
@@ -63,7 +64,7 @@ class Program:
     fixed: dict[str, int]
     bounds: dict[str, int]
     loops: frozenset[str]
-    turns: tuple[dict[str, int], ...]
+    conditions: tuple[Condition, ...]
     sizes: dict[str, int]
     told: tuple[int, ...]
 
@@ -208,10 +209,12 @@ def _traced(
     _require_open(exported, len(inputs))
     symbols = _symbols(exported, sizes)
     loops = frozenset(symbols[symbol] for symbol in unsolved_steps(exported) if symbol in symbols)
-    turns = [*other_sides(data_sizes.turns, inputs, sizes), *turning_sizes(exported, symbols)]
+    longest = {size: longest_of(f"lengths {i}") for i, size in enumerate(data_sizes.traced())}
+    known = {symbol: longest[size] for symbol, size in traced_symbols(exported).items() if size in longest} | symbols
+    conditions = tuple(conditions_of(exported, known))
     fixed, bounds = _axes(exported, inputs)
     told = tuple(data_sizes.taken())
-    return Program(exported, arrangement, flat.output_names, fixed, bounds, loops, tuple(turns), dict(sizes), told)
+    return Program(exported, arrangement, flat.output_names, fixed, bounds, loops, conditions, dict(sizes), told)
 
 
 def _require_open(exported: torch.export.ExportedProgram, count: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
-from seqport.exporters.passes.draws import is_per_row
 from seqport.exporters.signature import Input, axis_names
 
 # Sizes of the dynamic axes while tracing. Values never matter (the tensors are fake), but a size of 1
@@ -33,13 +32,6 @@ def axis_sizes(model: nn.Module, inputs: Sequence[Input], *, few: bool, skip: in
 def longest_lengths(model: nn.Module, inputs: Sequence[Input], skip: int) -> list[int]:
     """Numbers for the longest lengths that loops run up to, below all sizes of the axes."""
     return _free(model, inputs, _NUMBERS)[skip:]
-
-
-def other_sides(turns: Collection[int], inputs: Sequence[Input], sizes: Mapping[str, int]) -> list[dict[str, int]]:
-    """Sizes of the axes at which the longest length, which they bound, is one of these."""
-    rows = {item.axes[0] for item in inputs if is_per_row(item)} or {inputs[0].axes[0]}
-    steps = [axis for axis in sizes if axis not in rows]
-    return [{**sizes, **dict.fromkeys(steps, size)} for size in sorted(turns, reverse=True)]
 
 
 def _free(model: nn.Module, inputs: Sequence[Input], sizes: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ from seqport.exporters.frontends.pytorch.autocast import autocast_off
 from seqport.exporters.frontends.pytorch.datasizes import compute_sizes
 from seqport.exporters.frontends.pytorch.flat import PREFIX
 from seqport.exporters.frontends.pytorch.leaves import leaves
-from seqport.exporters.frontends.pytorch.loops import numbers_in
+from seqport.exporters.frontends.pytorch.noting import Noting
 from seqport.exporters.frontends.pytorch.program import Program, device_of, traced, traced_elsewhere
 from seqport.exporters.frontends.pytorch.simplify import simplify
 from seqport.exporters.frontends.pytorch.translations import TRANSLATIONS
@@ -59,7 +59,6 @@ def trace(model: nn.Module, arrangement: Arrangement, outputs: Sequence[str] | N
         capture = _capture(model, program, inputs, outputs)
     capture.notes = notes + [f"the model: computed without its autocast to {kind}" for kind in sorted(set(cast))]
     if capture.fixed_axes:
-        capture.turning_points = numbers_in(model)
         capture.elsewhere = lambda: _elsewhere(model, program, outputs)
     return capture
 
@@ -73,6 +72,7 @@ def _elsewhere(model: nn.Module, like: Program, outputs: Sequence[str] | None) -
 def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], outputs: Sequence[str] | None) -> Capture:
     names = chosen_outputs(program.outputs, outputs, inputs)
     told = {f"the longest length {i}": size for i, size in enumerate(program.told, 1)}
+    noting = Noting(model)
     graph = _translate(program.exported, {*program.fixed.values(), *program.told})
     _own_names(graph.graph)
     if not told:
@@ -88,7 +88,8 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         fixed_axes={**program.fixed, **told},
         told=tuple(told),
         bounds=program.bounds,
-        turns=program.turns,
+        conditions=program.conditions,
+        noted=lambda arrays: noting.notes(lambda: _run(model, program.arrangement, names, arrays, again=False)),
     )
 
 

@@ -1,0 +1,129 @@
+"""Ints that stand in the user's code, as numbers that note what they are compared with; and those that it names.
+
+`t = 0 ... t += 1 ... if t == 400: break` counts with nothing but such ints, and no size tells of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from seqport.exporters.frontends.pytorch.noted import NotedInt
+
+# How far a number may be from a name, and how many items of a container are looked at.
+_DEEPEST, _MANY = 4, 100
+
+
+@dataclass
+class Code:
+    """What a run of a model leads through, outside of libraries.
+
+    Attributes:
+        executed: code of its functions.
+        names: the global names of their files, by identity.
+    """
+
+    executed: set[CodeType] = field(default_factory=set)
+    names: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+@contextmanager
+def constants_noted(model: nn.Module, code: Code, wanted: bool) -> Iterator[None]:
+    """Within this block the ints in the code that a run leads through are numbers that note, where wanted."""
+    with ExitStack() as stack:
+        for function in _functions(model, code) if wanted else ():
+            stack.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = _noting(function.__code__)
+        yield
+
+
+def _functions(model: nn.Module, code: Code) -> list[FunctionType]:
+    """The functions whose code was executed, wherever the files and the modules keep them."""
+    waiting: list[Any] = [item for names in code.names.values() for item in list(names.values())]
+    for module in model.modules():
+        waiting += [type(module), *vars(module).values()]
+    seen: set[int] = set()
+    found: list[FunctionType] = []
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, FunctionType) and item.__code__ in code.executed:
+            found.append(item)
+        waiting += _behind(item)
+    return found
+
+
+def _behind(item: Any) -> Iterable[Any]:
+    """The functions that a function, a method or a class leads to."""
+    if isinstance(item, FunctionType):
+        return [*(cell.cell_contents for cell in item.__closure__ or () if _is_filled(cell)), *vars(item).values()]
+    if isinstance(item, property):
+        return item.fget, item.fset
+    if isinstance(item, (staticmethod, classmethod)):
+        return (item.__func__,)
+    if isinstance(item, partial):
+        return (item.func,)
+    if isinstance(item, type) and item.__module__.partition(".")[0] not in ("torch", "builtins", "typing"):
+        return [*vars(item).values(), *item.__mro__[1:]]
+    return (item.__func__,) if hasattr(type(item), "__func__") else ()
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _noting(code: CodeType) -> CodeType:
+    return code.replace(co_consts=tuple(map(_constant, code.co_consts)))
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _noting(value)
+    return NotedInt(value) if type(value) is int and value > 0 else value
+
+
+def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:
+    """Whole numbers that the code holds or names, and lengths of lists, in its files and in the modules.
+
+    Args:
+        model: the module.
+        code: what its run leads through.
+    """
+    names = {name for item in code.executed for name in (*item.co_names, *item.co_freevars)}
+    waiting: list[tuple[Any, int]] = [(item.co_consts, 0) for item in code.executed]
+    for owner in (*code.names.values(), *(vars(module) for module in model.modules())):
+        waiting += [(owner[name], 0) for name in names if name in owner]
+    for function in _functions(model, code):
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        waiting += [(item, 0) for item in (*cells, *(function.__defaults__ or ()))]
+    found: set[int] = set()
+    seen: set[int] = set()
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, (int, float)):
+            found |= {int(item)} if item == item // 1 and not isinstance(item, bool) else set()
+        elif depth < _DEEPEST and id(item) not in seen and not isinstance(item, (Tensor, ModuleType)):
+            seen.add(id(item))
+            waiting += [(part, depth + 1) for part in _held(item, names)]
+    return frozenset(found)
+
+
+def _held(item: Any, names: set[str]) -> list[Any]:
+    """What a value holds: all items of a container, and those attributes that the code names."""
+    if isinstance(item, CodeType):
+        return [item.co_consts]
+    if isinstance(item, (tuple, list, set, frozenset, dict)):
+        return [len(item), *list(item.values() if isinstance(item, dict) else item)[:_MANY]]
+    attributes = getattr(item, "__dict__", {})
+    return [attributes[name] for name in names if name in attributes]

@@ -1,0 +1,209 @@
+"""A run of the user's model, on real tensors, whose sizes, steps and written numbers note what they are compared with.
+
+Nothing of the run but its notes is used. What notes (`noted.py`): sizes of tensors; what `range`, `len`, `enumerate`,
+`int`, `float`, `itertools.count` and functions of `math` give to the files that the forward leads to; and the ints that
+stand in their code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from seqport.exporters.comparisons import Notes
+from seqport.exporters.frontends.patching import attribute, here
+from seqport.exporters.frontends.pytorch import noted
+from seqport.exporters.frontends.pytorch.constants import Code, constants_noted, numbers_named
+from seqport.exporters.frontends.pytorch.longest import COMPARISONS
+from seqport.exporters.frontends.pytorch.recording import recording
+from seqport.exporters.frontends.pytorch.standins import STAND_INS, TYPES
+
+_STANDARD, _INSTALLED = sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")
+_FRAMEWORKS = (*tuple(str(Path(module.__file__ or "").parent) for module in (torch, np)), str(Path(__file__).parent))
+_MISSING = object()
+_MATH = ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd")
+# Methods of tensors that give a size, or a number that may be a length.
+_NUMBERS = frozenset({Tensor.size, Tensor.shape.__get__, Tensor.numel, Tensor.nelement, Tensor.item, Tensor.tolist})  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Noting:
+    """Runs a model and notes what its code compares.
+
+    Args:
+        model: the module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._known: Code | None = None
+
+    def notes(self, run: Callable[[], Any]) -> Notes:
+        """What the user's code compares while the model runs; nothing where it does not take numbers that note."""
+        code = self._known = self._known or _code(run)
+        for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
+            try:
+                with (
+                    recording() as recorder,
+                    _stand_ins(code, with_types),
+                    constants_noted(self._model, code, with_constants),
+                    _Largest() as largest,
+                    _Sizes(),
+                ):
+                    run()
+            except Exception:  # whatever a function of the user's does to an int that is no plain one
+                continue
+            return Notes(recorder.notes, largest.elements, self._numbers)
+        return Notes({}, 0, self._numbers)
+
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        return numbers_named(self._model, self._known or Code())
+
+
+def _code(run: Callable[[], Any]) -> Code:
+    """The code that the run leads through, libraries left out."""
+    found = Code()
+
+    def see(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code not in found.executed and _is_users(frame.f_code.co_filename):
+            found.executed.add(frame.f_code)
+            found.names[id(frame.f_globals)] = frame.f_globals
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def _is_users(path: str) -> bool:
+    if path.startswith(_FRAMEWORKS):
+        return False
+    return path.startswith(_INSTALLED) or not path.startswith((_STANDARD, "<frozen"))
+
+
+@contextmanager
+def _stand_ins(code: Code, with_types: bool) -> Iterator[None]:
+    """Within this block the files' Python functions of numbers give numbers that note."""
+    functions = {name: item for name, item in STAND_INS.items() if with_types or name not in TYPES}
+    of_modules = {**{name: (math, _noting(name)) for name in _MATH}, "count": (itertools, noted_count)}
+    with ExitStack() as stack:
+        for name, (module, function) in of_modules.items():
+            original = getattr(module, name)
+            stack.enter_context(attribute(module, name, here(function, original)))
+            for names in code.names.values():
+                for own in [own for own, item in names.items() if item is original]:
+                    stack.enter_context(_name(names, own, function))
+        for names in code.names.values():
+            for name, item in functions.items():
+                if name not in names:
+                    stack.enter_context(_name(names, name, item))
+        yield
+
+
+@contextmanager
+def _name(names: dict[str, Any], name: str, value: Any) -> Iterator[None]:
+    before = names.get(name, _MISSING)
+    names[name] = value
+    try:
+        yield
+    finally:
+        if before is _MISSING:
+            del names[name]
+        else:
+            names[name] = before
+
+
+def _noting(name: str) -> Callable[..., Any]:
+    """A function of `math` that notes what it computes."""
+    original = getattr(math, name)
+
+    def function(*args: Any) -> Any:
+        return noted.computed(name, original(*map(noted.plain_of, args)), *args)
+
+    return function
+
+
+def noted_count(start: Any = 0, step: Any = 1) -> Iterator[Any]:
+    """`itertools.count`."""
+    return map(noted.size, itertools_count(start, step))
+
+
+itertools_count = itertools.count
+
+
+class _Sizes(TorchFunctionMode):
+    """Sizes and numbers of tensors note, where the user's own code asks for them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in COMPARISONS and len(args) == 2 and all(_is_number(item) for item in args):
+            noted.note(COMPARISONS[func].__name__, *map(_number, args))
+        if func in _NUMBERS and _is_users(sys._getframe(1).f_code.co_filename):
+            return _noted(result)
+        return result
+
+
+class _Largest(TorchDispatchMode):
+    """Counts the elements of the largest tensor; attention in one operator counts as what it is computed from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if all(item.alias_info is None for item in func._schema.returns):  # a view has no memory of its own
+            found = [item for item in tree_leaves(result) if isinstance(item, Tensor)]
+            self.elements = max([self.elements, *(item.numel() for item in found)])
+        if "attention" in str(func):
+            rows = [item for item in args if isinstance(item, Tensor) and item.dim() > 2]
+            steps = max((item.shape[-2] for item in rows), default=1)
+            self.elements = max([self.elements, *(item.numel() // item.shape[-1] * steps for item in rows)])
+        return result
+
+
+def _is_number(item: Any) -> bool:
+    """Whether a side of a comparison is a number, as `lengths.max()` is."""
+    return isinstance(item, int) or (isinstance(item, Tensor) and item.dim() == 0 and not item.is_floating_point())
+
+
+def _number(item: Any) -> Any:
+    return noted.size(int(item)) if isinstance(item, Tensor) else item
+
+
+def _noted(result: Any) -> Any:
+    if type(result) is int:
+        return noted.size(result)
+    if isinstance(result, torch.Size):
+        return torch.Size([noted.size(item) for item in result])
+    return [_noted(item) for item in result] if isinstance(result, list) else result

@@ -1,0 +1,131 @@
+"""Where numbers write down what they are compared with: by the user's line, the first and the last visit of each.
+
+A comparison is known again in the next run by the lines that led to it. Those of libraries are not the user's.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.overrides
+
+from seqport.exporters.comparisons import Comparison, Term
+
+# A place in code compares with so many different constants at most, beyond its first and last visit.
+_CONSTANTS = 24
+# Lines that led to a comparison, and keys of a container, that are looked at.
+_CALLERS, _KEYS = 4, 100
+# Python files whose comparisons are not the user's.
+_LIBRARY = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent), str(Path(__file__).parent))
+# Files between the user's line and a note of it.
+_WRAPPERS = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
+
+_active = threading.local()
+
+
+class Side(NamedTuple):
+    """One side of a comparison.
+
+    Attributes:
+        term: how the number was computed.
+        constant: whether it was not computed, and is neither a size nor a step.
+        written: whether it stands in the code.
+    """
+
+    term: Term
+    constant: bool
+    written: bool
+
+
+class Recorder:
+    """Comparisons of one run of the model.
+
+    Attributes:
+        notes: the first and the last visit of each place in the user's code, for each constant that it compares with.
+    """
+
+    def __init__(self) -> None:
+        self.notes: dict[tuple[object, ...], Comparison] = {}
+        self._constants: dict[tuple[object, ...], set[float]] = {}
+
+    def note(self, holds: str, left: Side, right: Side, frame: FrameType) -> None:
+        """Note a comparison that a frame makes."""
+        code = frame.f_code
+        if code.co_filename.startswith(_LIBRARY):
+            return
+        text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+        line = f"{Path(code.co_filename).name}:{frame.f_lineno}" + (f" ({text})" if text else "")
+        found = Comparison(holds, left.term, right.term, line)
+        place = (*_callers(frame), holds)
+        sides = sorted([side for side in (left, right) if side.constant], key=lambda side: not side.written)
+        if sides:
+            constant = float(sides[0].term.value)
+            known = self._constants.setdefault(place, set())
+            if constant in known or len(known) < _CONSTANTS:
+                known.add(constant)
+                self._keep((*place, constant), found)
+        self._keep(place, found)
+
+    def _keep(self, key: tuple[object, ...], found: Comparison) -> None:
+        self.notes.setdefault((*key, "first"), found)
+        self.notes[(*key, "last")] = found
+
+
+def _callers(frame: FrameType | None) -> list[tuple[object, ...]]:
+    """The nearest frames outside of libraries, each by what is the same in every run."""
+    found: list[tuple[object, ...]] = []
+    while frame is not None and len(found) < _CALLERS:
+        code = frame.f_code
+        if not code.co_filename.startswith(_LIBRARY):
+            found.append((code.co_filename, code.co_name, frame.f_lineno, frame.f_lasti))
+        frame = frame.f_back
+    return found
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Within this block comparisons are written down, in this thread."""
+    before, _active.recorder = getattr(_active, "recorder", None), Recorder()
+    try:
+        yield _active.recorder
+    finally:
+        _active.recorder = before
+
+
+def note(holds: str, left: Side, right: Side) -> None:
+    """Note a comparison that the code above this folder and PyTorch's wrappers of methods makes."""
+    recorder: Recorder | None = getattr(_active, "recorder", None)
+    frame = _caller()
+    if recorder is not None and frame is not None:
+        recorder.note(holds, left, right, frame)
+
+
+def note_lookup(number: Side) -> None:
+    """A lookup compares with every key of the containers that the code names."""
+    recorder: Recorder | None = getattr(_active, "recorder", None)
+    frame = _caller()
+    if recorder is None or frame is None or frame.f_code.co_filename.startswith(_LIBRARY):
+        return
+    known = {**frame.f_globals, **frame.f_locals}
+    named = [known[name] for name in (*frame.f_code.co_names, *frame.f_locals) if name in known]
+    held = [item for owner in named for item in getattr(owner, "__dict__", {}).values()]
+    for container in (*frame.f_code.co_consts, *named, *held):
+        if isinstance(container, (dict, set, frozenset)):
+            for key in [key for key in list(container)[:_KEYS] if type(key) is int]:
+                recorder.note("eq", number, Side(Term(key), constant=True, written=True), frame)
+
+
+def _caller() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_WRAPPERS):
+        frame = frame.f_back
+    return frame

@@ -1,0 +1,142 @@
+"""What a model's code asks of sizes: the tracer's own list, and what the code compared when the model ran.
+
+Needs: draws that the model takes. Guarantees: each comparison of a number that follows a size is one condition, a
+function of the sizes of axes and of the longest lengths; no condition where the frontend cannot note comparisons. What
+a run at larger sizes takes of memory is known from the same runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from seqport.exporters.comparisons import Condition, Notes, longest_of
+from seqport.exporters.passes.draws import FAR, MEASURED, Draws, Sizes
+from seqport.exporters.passes.follows import condition
+from seqport.exporters.passes.job import Job
+from seqport.exporters.passes.placed import placed
+
+# Sizes that tell what a number follows, with those of the usual probes: all differ, and the parts of them do.
+_SIZES = (*MEASURED, Sizes((4, 37, 41, 43), 9, True), Sizes((7, 83, 71, 79), 11, True))
+# A tensor of so many elements takes half a gigabyte; a model has several at once.
+_LARGEST = 2**27
+# Where steps meet steps, the largest tensor grows by more than this, for each element that the axes span.
+_FASTER = 1.3
+
+
+class _Noted(NamedTuple):
+    """One run: the sizes of its axes, its longest lengths, and what it noted."""
+
+    axes: dict[str, int]
+    longest: dict[str, int]
+    notes: Notes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model asks of sizes.
+
+    Attributes:
+        conditions: those of comparisons first, whose line is known.
+        fits: whether a run at these sizes of the axes fits into memory.
+        numbers: whole numbers that a loop may end at without a comparison.
+        runs: those that told it.
+    """
+
+    conditions: list[Condition]
+    fits: Callable[[Mapping[str, int]], bool]
+    numbers: frozenset[int]
+    runs: Sequence[_Noted]
+
+
+def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
+    """What the model asks of sizes.
+
+    Args:
+        job: the export.
+        draws: of its inputs.
+        scale: at which the model takes them.
+        kind: of values that the model takes.
+    """
+    found: list[_Noted] = []
+    for sizes in _SIZES:
+        axes = draws.sizes(sizes, scale)
+        if sizes not in MEASURED:
+            axes = {axis: size * scale for axis, size in axes.items()}
+        found += _noted(job, draws, sizes, scale, kind, axes)
+    numbers = frozenset(number for run in found for number in run.notes.numbers)
+    return Asked([*_compared(found), *job.capture.conditions], _fitting(found), numbers, found)
+
+
+def asked_further(job: Job, draws: Draws, scale: int, kind: str, before: Asked, steps: int) -> Asked:
+    """What it asks where it has turned: `if n > 100: ... if n > 400` asks the second at more than 100 steps alone.
+
+    Args:
+        job: the export.
+        draws: of its inputs.
+        scale: at which the model takes them.
+        kind: of values that the model takes.
+        before: what it asks below.
+        steps: the size of every axis but the rows'.
+    """
+    axes = {axis: steps + 2 * at if at else size for at, (axis, size) in enumerate(draws.sizes(FAR, 1).items())}
+    if not before.fits(axes):
+        return before
+    known = {key for run in before.runs for key in run.notes.comparisons}
+    further = _compared(_noted(job, draws, FAR._replace(shorter=13), scale, kind, axes), known)
+    return replace(before, conditions=[*further, *before.conditions])
+
+
+def _noted(job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: dict[str, int]) -> list[_Noted]:
+    """The run at these sizes; none where no frontend notes, or the model takes no such sizes."""
+    arrays = draws.arrays(sizes, scale, kind, axes)
+    if draws.example:  # its lengths would be the same in every run
+        steps = [size for axis, size in axes.items() if axis not in draws.rows]
+        arrays = placed(draws, arrays, axes, max(1, min(steps, default=1) - sizes.shorter))
+    try:
+        notes = None if job.capture.noted is None else job.capture.noted(arrays)
+    except Exception:
+        return []
+    return [] if notes is None else [_Noted(axes, _longest(draws, arrays, axes), notes)]
+
+
+def _compared(runs: Sequence[_Noted], known: Collection[tuple[object, ...]] = ()) -> list[Condition]:
+    """The conditions of comparisons that are not known yet, each from the runs that made it."""
+    found: list[Condition] = []
+    for key in dict.fromkeys(key for run in runs for key in run.notes.comparisons if key not in known):
+        making = [run for run in runs if key in run.notes.comparisons]
+        several = [run.notes.comparisons[key] for run in making]
+        item = condition(several, [{**run.axes, **run.longest} for run in making])
+        found += [] if item is None else [item]
+    return found
+
+
+def _fitting(runs: Sequence[_Noted]) -> Callable[[Mapping[str, int]], bool]:
+    """Whether the largest tensor stays below a bound at certain sizes: steps against steps grow as squares."""
+    if not runs or not all(run.notes.largest for run in runs):
+        return lambda _: True
+    density = [run.notes.largest / prod(run.axes.values()) for run in runs]
+    last = runs[-1].axes
+    grows = density[-1] > _FASTER * density[0]
+
+    def fits(axes: Mapping[str, int]) -> bool:
+        further = max(size / last[axis] for axis, size in axes.items()) if grows else 1.0
+        return max(density) * prod(axes.values()) * max(1.0, further) <= _LARGEST
+
+    return fits
+
+
+def _longest(draws: Draws, arrays: Mapping[str, np.ndarray], axes: dict[str, int]) -> dict[str, int]:
+    """The longest length in every input that may tell lengths: as numbers, as a mask, or by ids that are not 0."""
+    found: dict[str, int] = {}
+    for item in draws.inputs:
+        array = arrays[item.name]
+        if draws.bound(item, axes) is not None:
+            found[longest_of(item.name)] = int(array.max())
+        elif array.ndim == 2 and array.dtype.kind in "bi":
+            found[longest_of(item.name)] = int((array != 0).sum(1).max())
+    return found
