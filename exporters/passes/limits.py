@@ -79,7 +79,7 @@ def measured_limits(
     return found
 
 
-class NoAnswer(ValueError):
+class NoAnswerError(ValueError):
     """An output is NaN throughout."""
 
 
@@ -87,11 +87,11 @@ def require_answer(answers: Arrays) -> None:
     """Take an answer that is NaN throughout for none: a standard deviation over one step, say.
 
     Raises:
-        NoAnswer: an output is NaN throughout.
+        NoAnswerError: an output is NaN throughout.
     """
     for name, array in answers.items():
         if array.dtype.kind == "f" and array.size and np.isnan(array).all():
-            raise NoAnswer(f"output {name!r} is NaN throughout")
+            raise NoAnswerError(f"output {name!r} is NaN throughout")
 
 
 def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], long: int | None) -> int | None:

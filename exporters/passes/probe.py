@@ -24,7 +24,7 @@ from seqport.exporters.passes.conditions import asked, asked_further
 from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
-from seqport.exporters.passes.limits import Limits, NoAnswer, measured_limits, require_answer
+from seqport.exporters.passes.limits import Limits, NoAnswerError, measured_limits, require_answer
 from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.exporters.passes.turning import far, farthest, rows_of, smallest_above, turns_of, untried
@@ -236,7 +236,7 @@ def _run(
             require_answer(expected)
         except Exception as error:
             said = (str(error).strip() or "no message").splitlines()[0][:200]
-            undefined = isinstance(error, NoAnswer)
+            undefined = isinstance(error, NoAnswerError)
             return _Refused(f"{type(error).__name__}: {said}", by_model=True, undefined=undefined)
     names = [value.name or "" for value in job.model.graph.outputs]
     try:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
+
+op: Any = opset18  # its types are those of graphs, and here values stand for them
 
 
 def _log_sigmoid(self: Any) -> Any:
