@@ -114,10 +114,10 @@ class Description:
     limits: dict[str, tuple[int, int | None]] = field(default_factory=dict)  # axis → the smallest and largest size
     proof: dict[str, str] = field(default_factory=dict)  # how the artifact was compared with its model
     precision: PrecisionInfo | None = None  # None where it is the model's own
+    tables: dict[str, tuple[int, int]] = field(default_factory=dict)  # inputs of ids → the smallest and largest id
     zeros_and_ones: tuple[str, ...] = ()  # inputs taken for masks though they hold numbers: each must be 0 or 1
     not_negative: tuple[str, ...] = ()  # inputs of whole numbers that the model refuses, or takes otherwise, below 0
     rows_independent: bool = True  # a row's answers do not depend on the other rows of its batch
-    hides_undefined: bool = False  # NaN and infinities may come out as numbers, where the model gives NaN
     batch_axis: str | None = None  # along which rows do not see each other; None where it is fixed or not known
     steps_axis: str | None = None  # the one that the model runs along; None where it is fixed, several or not known
     format: int = FORMAT
@@ -161,10 +161,10 @@ class Description:
                 limits={axis: (low, high) for axis, (low, high) in raw.get("limits", {}).items()},
                 proof=raw["proof"],
                 precision=_precision(raw.get("precision")),
+                tables={name: (low, high) for name, (low, high) in raw.get("tables", {}).items()},
                 zeros_and_ones=tuple(raw.get("zeros_and_ones", ())),
                 not_negative=tuple(raw.get("not_negative", ())),
                 rows_independent=raw.get("rows_independent", True),
-                hides_undefined=raw.get("hides_undefined", False),
                 format=found,
             )
         except (KeyError, TypeError, ValueError) as error:

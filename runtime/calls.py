@@ -44,6 +44,10 @@ class Calls(ABC):
         """ONNX Runtime's session, where its recurrent layers take lists (see `listed`)."""
         return None
 
+    def _squashed(self) -> bool | None:
+        """Whether the answers that are drawn from come out of a Softmax or the like; None where nobody can tell."""
+        return None
+
     @overload
     def predict(
         self, items: Iterable[Any], *, on_error: Literal["raise"] = "raise", **bounds: Unpack[Bounds]
@@ -209,7 +213,7 @@ class Calls(ABC):
                 "states and encoder both came, and the encoder's final states are the initial ones: give one"
             )
         if self._generation is None:
-            self._generation = Generation(self.description)
+            self._generation = Generation(self.description, self._squashed, asks=True)
         states = encoded_by(encoder, inputs, self.description) or states
         return self._generation.rows(run, first, states, ending=ending, sampling=sampling, batch_size=batch_size)
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from seqport.runtime.artifact import Description, SequenceInfo, TensorInfo
 from seqport.runtime.convert import as_array, numpy_dtype
-from seqport.runtime.errors import ArtifactError, EmptyBatchError, InputNameError, InputRankError, InputSizeError
+from seqport.runtime.errors import (
+    ArtifactError,
+    EmptyBatchError,
+    InputNameError,
+    InputRankError,
+    InputSizeError,
+    InputValueError,
+)
 from seqport.runtime.packing import batch_axis_of
 
 
@@ -25,6 +32,7 @@ class Feedback:
         sequence: the one sequence along both.
         batch_axis: the name of the batch axis.
         lengths: the input that counts the steps, always 1 here.
+        largest: the largest token that the model's table has; None where that is not known.
     """
 
     input: TensorInfo
@@ -33,6 +41,7 @@ class Feedback:
     sequence: SequenceInfo
     batch_axis: str
     lengths: TensorInfo | None
+    largest: int | None = None
 
     @classmethod
     def of(cls, description: Description) -> Feedback:
@@ -58,7 +67,13 @@ class Feedback:
         sequence = description.sequences[0]
         fed = inputs[next(iter(sequence.inputs))]
         lengths = inputs[sequence.lengths] if sequence.lengths else None
-        found = cls(fed, answers[0], states, sequence, batch_axis_of(description), lengths)
+        _, largest = description.tables.get(fed.name, (0, None))
+        found = cls(fed, answers[0], states, sequence, batch_axis_of(description), lengths, largest)
+        if found.fixed > 1 and lengths is None:
+            raise ArtifactError(
+                f"the file fixes the steps of {fed.name!r} to {found.fixed} and takes no lengths, so it cannot be fed "
+                "one step at a time: export it with a dynamic axis"
+            )
         if not found.tokens and fed.axes[2:] != answers[0].axes[2:]:
             raise ArtifactError(
                 f"the answers {answers[0].name!r} [{', '.join(map(str, answers[0].axes))}] cannot go back in as "
@@ -71,6 +86,12 @@ class Feedback:
         """Whether tokens go back in, and not features."""
         dtype = numpy_dtype(self.input.dtype)
         return len(self.input.axes) == 2 and dtype is not None and dtype.kind in "iu"
+
+    @property
+    def fixed(self) -> int:
+        """The steps that the file fixes its sequence axis to; 1 where it is dynamic."""
+        size = self.input.axes[self.sequence.inputs[self.input.name]]
+        return size if isinstance(size, int) else 1
 
     def start(self, first: Any, rows: int | None) -> np.ndarray:
         """The first step's values, [batch] tokens or [batch, input_dim] features.
@@ -89,6 +110,11 @@ class Feedback:
             )
         if not len(values):
             raise EmptyBatchError("first is empty, so there is no row to generate")
+        wrong = (values < 0) | (values > (values if self.largest is None else self.largest)) if self.tokens else None
+        if wrong is not None and wrong.any():
+            row = int(wrong.argmax())
+            within = "0 or more" if self.largest is None else f"0 to {self.largest}"
+            raise InputValueError(f"first holds the token {values[row]} for row {row}, expected {within}")
         return values
 
     def given(self, states: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -146,7 +172,11 @@ class Feedback:
     def inputs(self, current: np.ndarray, carried: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the next step takes: one step a row."""
         axis = self.sequence.inputs[self.input.name]
-        feed = {self.input.name: np.expand_dims(current, axis), **carried}
+        one = np.expand_dims(current, axis)
+        if self.fixed > 1:
+            padding = np.full_like(one, self.sequence.padding_value).repeat(self.fixed - 1, axis)
+            one = np.concatenate([one, padding], axis)
+        feed = {self.input.name: one, **carried}
         if self.lengths:
             feed[self.lengths.name] = np.ones(len(current), self.lengths.dtype)
         return feed
@@ -154,12 +184,31 @@ class Feedback:
     def answer(self, outputs: Mapping[str, Any]) -> np.ndarray:
         """What the last step says, [batch, out_dim]."""
         values = np.asarray(outputs[self.output.name])
+        axis = self._axis_of_steps
+        return values if axis is None else values.take(0, axis)  # what stands behind it is padding
+
+    @property
+    def _axis_of_steps(self) -> int | None:
+        """Where the answers have their steps; None where they have none."""
         axis = self.sequence.outputs.get(self.output.name)
-        return values if axis is None else values.take(-1, axis)
+        if axis is None and self.fixed > 1:  # such an axis has no name that the outputs could share
+            places = [place for place, size in enumerate(self.output.axes[:-1]) if size == self.fixed]
+            return places[0] if len(places) == 1 else None
+        return axis
 
     def take(self, states: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
         """The states of some rows, by number."""
         return {name: states[name].take(rows, axis) for name, axis in self._axes()}
+
+    def rows_of(self, feed: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+        """A step's inputs of some rows, by number."""
+        axes = {self.input.name: self.input.axes.index(self.batch_axis), **dict(self._axes())}
+        return {name: array.take(rows, axes.get(name, 0)) for name, array in feed.items()}
+
+    @property
+    def batch_axes(self) -> list[tuple[str, int]]:
+        """Each state's input and the position of its batch axis."""
+        return self._axes()
 
     def join(self, states: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The states of some rows and then of others."""

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from seqport.runtime.artifact import Description
+from seqport.runtime.asked import gives_probabilities, rows_mix
 from seqport.runtime.errors import InputError, InputSizeError
 from seqport.runtime.feedback import Feedback
 from seqport.runtime.options import GENERATED_AT_ONCE
-from seqport.runtime.sampling import Sampler, Sampling
+from seqport.runtime.sampling import Sampler, Sampling, likeliest, numbers
 from seqport.runtime.written import Written
 
 Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
@@ -51,13 +52,22 @@ class Ending:
 class Generation:
     """How one network generates, worked out once. Safe to use from many threads.
 
+    Args:
+        description: of the network.
+        squashed: whether its answers come out of a Softmax or the like; see `gives_probabilities`.
+        asks: find out first whether rows change each other's answers; such rows never share a step.
+
     Raises:
         ArtifactError: the network has not one sequence input and one output beside its states, or no states.
     """
 
-    def __init__(self, description: Description) -> None:
+    def __init__(
+        self, description: Description, squashed: Callable[[], bool | None] = lambda: None, *, asks: bool = False
+    ) -> None:
         self._feedback = Feedback.of(description)
+        self._squashed, self._asks = squashed, asks
         self._probabilities: bool | None = None
+        self._mixes: bool | None = None
 
     def rows(
         self,
@@ -76,6 +86,7 @@ class Generation:
         given = feedback.given(states or {})
         start = feedback.start(first, feedback.rows(given))
         initial = feedback.initial(given, len(start))
+        batch_size = 1 if self._rows_mix(step, len(start)) else batch_size
         choose = self._chooser(step, sampling or Sampling(), len(start))
         written = Written(start, ending.max_steps)
         alive = np.arange(min(batch_size, len(start)))
@@ -111,28 +122,17 @@ class Generation:
     def _chooser(self, step: Step, sampling: Sampling, rows: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """What turns [rows, out_dim] into the next input of these rows."""
         if not sampling.draws:
-            return lambda o_t, _: o_t.argmax(-1) if self._feedback.tokens else o_t
+            return likeliest if self._feedback.tokens else numbers
         if not self._feedback.tokens:
             raise InputError(
                 f"temperature is {sampling.temperature}, but {self._feedback.input.name!r} takes features, "
                 "not tokens: nothing can be drawn, leave it out"
             )
         if self._probabilities is None:
-            self._probabilities = _gives_probabilities(step, self._feedback)
+            self._probabilities = gives_probabilities(step, self._feedback, self._squashed())
         return Sampler(sampling, rows, probabilities=self._probabilities)
 
-
-def _gives_probabilities(step: Step, feedback: Feedback) -> bool:
-    """Whether the model says probabilities: what it says to several tokens sums to 1 everywhere.
-
-    Found by asking it, once and with the same tokens every time: were it judged by each answer, a row's
-    tokens would hang on the company that it is in.
-    """
-    axis = feedback.output.axes[-1]
-    tokens = np.arange(min(axis, 16) if isinstance(axis, int) else 1).astype(feedback.input.dtype)
-    initial = feedback.initial({}, len(tokens))
-    random = np.random.default_rng(0)
-    asked = [initial, {name: random.uniform(-1, 1, zero.shape).astype(zero.dtype) for name, zero in initial.items()}]
-    said = np.concatenate([feedback.answer(step(feedback.inputs(tokens, states))) for states in asked])
-    said = said.astype(np.float64)
-    return bool((said >= 0).all() and np.abs(said.sum(-1) - 1).max() < 1e-3)
+    def _rows_mix(self, step: Step, rows: int) -> bool:
+        if self._asks and rows > 1 and self._mixes is None:
+            self._mixes = rows_mix(step, self._feedback)
+        return bool(self._mixes)

@@ -37,10 +37,12 @@ class Loaded:
         description: where the file has one.
         packing: "auto", "on" or "off"; see `Session`.
         kernels: "auto", "seqport" or "onnxruntime"; see `Session`.
+        hides_nan: whether seqport's operators turn NaN into a number where ONNX Runtime's nodes do.
 
     Attributes:
         session: the form that runs whatever is not packed.
         kernels_note: why ONNX Runtime's own nodes compute the recurrent layers; empty where seqport's operators do.
+        hidden_by: the first node that turns NaN into a number, "" for none; None where nobody has looked yet.
 
     Raises:
         PackingError: another `packing`; or "on", where nothing can be packed.
@@ -48,12 +50,21 @@ class Loaded:
     """
 
     def __init__(
-        self, path: Path, opened: Opened, host: Host, description: Description | None, packing: str, kernels: str
+        self,
+        path: Path,
+        opened: Opened,
+        host: Host,
+        description: Description | None,
+        packing: str,
+        kernels: str,
+        *,
+        hides_nan: bool = False,
     ) -> None:
         self.session = opened.session
         self._provider, self._placement = opened.provider, opened.placement  # not the session, which may be replaced
         self._path, self._host, self._description = path, host, description
-        self._kernels = kernels
+        self._kernels, self._hides_nan = kernels, hides_nan
+        self.hidden_by: str | None = None
         self._skips_padding = False
         self._listing = weakref.WeakSet[Any]()  # the forms that take lists
         self.kernels_note = self._use_own_operators(packing, kernels)
@@ -76,6 +87,18 @@ class Loaded:
     def session_for(self, feed: Mapping[str, Any]) -> onnxruntime.InferenceSession:
         """What is to run a checked batch."""
         return self.session if self._choice is None else self._choice.session_for(feed)
+
+    def read_hidden_by(self) -> str:
+        """The first node that turns NaN into a number; "" where none is found, for want of `onnx` perhaps."""
+        if self.hidden_by is None:
+            try:
+                from seqport.runtime.rewriting.not_a_number import hidden_in
+
+                self.hidden_by = hidden_in(self._path)
+            except ImportError:
+                recurrent = self._description.recurrent if self._description else ()
+                self.hidden_by = next((f"{info.op} {info.node!r}" for info in recurrent), "")
+        return self.hidden_by
 
     def _use_own_operators(self, packing: str, kernels: str) -> str:
         """Open the model with seqport's operators, in the file's place; or say why not."""
@@ -102,12 +125,12 @@ class Loaded:
         except ImportError as error:
             return f"rewriting a model needs the package onnx ({error}): pip install onnx"
         try:
-            made = own_form.open_own_form(self._path, self._host, self._sequences())
+            made = own_form.open_own_form(self._path, self._host, self._sequences(), hides_nan=self._hides_nan)
         except Exception as error:  # whatever it is, the file itself runs
             return f"{type(error).__name__}: {error}"
         if isinstance(made, str):
             return made
-        self.session, self._skips_padding = made.session, made.takes_lengths
+        self.session, self._skips_padding, self.hidden_by = made.session, made.takes_lengths, made.hidden_by
         if made.takes_lists:
             self._listing.add(made.session)
         return ""
@@ -158,7 +181,8 @@ class Loaded:
         from seqport.runtime.rewriting import own_form
 
         try:
-            made = own_form.open_own_form(self._path, self._host, self._sequences(), model)
+            sequences, hides = self._sequences(), self._hides_nan
+            made = own_form.open_own_form(self._path, self._host, sequences, model, hides_nan=hides)
         except Exception as error:
             made = f"{type(error).__name__}: {error}"
         if isinstance(made, str):
@@ -190,7 +214,7 @@ class Loaded:
                     raise
                 self._streaming = opened
                 if self._note_of_streams:
-                    self.kernels_note, self._skips_padding = self._note_of_streams, False
+                    self.kernels_note, self._skips_padding, self.hidden_by = self._note_of_streams, False, None
                     self._choice = self._packing_choice("auto")
                 if self._choice:  # before the session is replaced, which a packed form might do at the same time
                     self._choice.stand_in(opened.session)

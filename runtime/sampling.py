@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from seqport.runtime.errors import InputError, InputSizeError, InputValueError
 
 # Numbers that a row draws at once: a call costs more than the numbers.
 _BLOCK = 64
+_ASK = "are its input and states finite?"
 
 Seed = int | Sequence[int | tuple[int, int]] | None
 
@@ -104,15 +106,17 @@ class Sampler:
         """Probabilities, not yet of sum 1; 0 for what may not be drawn."""
         logits = o_t.astype(np.float64)
         if self._probabilities:
+            if (logits < 0).any():
+                row = int((logits < 0).any(-1).argmax())
+                raise InputValueError(
+                    f"row {int(rows[row])}: the model answers {logits[row].min():.3g}, which is no probability"
+                )
             with np.errstate(divide="ignore", invalid="ignore"):
                 logits = np.log(logits)
         most = logits.max(-1, keepdims=True)
         if not np.isfinite(most).all():
-            row = int(rows[np.flatnonzero(~np.isfinite(most[:, 0]))[0]])
-            raise InputValueError(
-                f"row {row}: the model answers {o_t[list(rows).index(row)].max()}, from which no token can be drawn: "
-                "are its input and states finite?"
-            )
+            place = int(np.flatnonzero(~np.isfinite(most[:, 0]))[0])
+            _refuse(o_t[place], rows[place])
         sampling = self._sampling
         chances = np.exp((logits - most) / sampling.temperature)
         tokens = chances.shape[-1]
@@ -125,6 +129,38 @@ class Sampler:
             count = (together >= sampling.top_p * together[:, -1:]).argmax(-1)[:, None] + 1
             _keep(chances, count, np.take_along_axis(falling, count - 1, -1))
         return chances
+
+
+def likeliest(o_t: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The likeliest token of each row, the first of those that are as likely.
+
+    Raises:
+        InputValueError: the model says NaN, infinity twice, or that nothing is likely.
+    """
+    chosen = o_t.argmax(-1)
+    most = np.take_along_axis(o_t, chosen[:, None], -1)[:, 0]  # NaN where there is any
+    if not np.isfinite(most).all():
+        for row in np.flatnonzero(~np.isfinite(most)):
+            if most[row] != np.inf or (o_t[row] == np.inf).sum() > 1:
+                _refuse(o_t[row], rows[row])
+    return chosen
+
+
+def numbers(o_t: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The features themselves.
+
+    Raises:
+        InputValueError: the model says NaN.
+    """
+    wrong = np.isnan(o_t).reshape(len(o_t), -1).any(-1)
+    if wrong.any():
+        raise InputValueError(f"row {int(rows[wrong.argmax()])}: the model answers nan: {_ASK}")
+    return o_t
+
+
+def _refuse(o_t: np.ndarray, row: int) -> NoReturn:
+    largest = np.nan if np.isnan(o_t).any() else o_t.max()
+    raise InputValueError(f"row {int(row)}: the model answers {largest}, from which no token can be drawn: {_ASK}")
 
 
 class _Streams:

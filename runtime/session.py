@@ -18,9 +18,10 @@ from seqport.runtime.gpu_answers import GpuAnswers
 from seqport.runtime.host import Host
 from seqport.runtime.listed import Listed
 from seqport.runtime.loaded import Loaded
+from seqport.runtime.not_a_number import AS_ONNXRUNTIME, NanRule
 from seqport.runtime.opening import CPU_PROVIDER, open_session
 from seqport.runtime.plain import plain_rules, plain_signature
-from seqport.runtime.providers import open_model
+from seqport.runtime.providers import Opened, open_model
 from seqport.runtime.threads import Threads
 from seqport.runtime.validate import Checker, InputRule
 
@@ -52,6 +53,10 @@ class Session(AsyncCalls):
         memory: what becomes of a run's memory: "keep", for this session's next run; "share", for that of any session
             that shares; "release", back to the system, which costs time at large activations. On a GPU, large
             answers lie in page-locked memory, of which a process keeps 256 MB at most; not so with "release".
+        nan: what becomes of NaN, which ONNX Runtime's GRU and LSTM turn into numbers: "propagate", it stays NaN, as in
+            the model that was exported, or opening is an error; "error", NaN in an input is one, outside the padding;
+            "as-onnxruntime", seqport's operators do as ONNX Runtime's nodes do. None is "propagate" where nothing in
+            the model hides NaN (on seqport's operators), else "error"; for a plain ONNX file "as-onnxruntime".
         cuda_rewrite: whether recurrent nodes that CUDA has no kernel for are rewritten to a form that stays on the GPU.
             None does so where CUDA was asked for by name, and for "auto" where that is measured to be faster than the
             CPU, on made-up rows.
@@ -70,7 +75,8 @@ class Session(AsyncCalls):
             fit its graph.
         ProviderError: none of the wanted providers can run it, with cause and remedy.
         PackingError: packing="on", and nothing in the model can be packed.
-        KernelsError: kernels="seqport", and its operators cannot run the model.
+        KernelsError: kernels="seqport", and its operators cannot run the model; or nan="propagate", and something in
+            it hides NaN.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Session(AsyncCalls):
         kernels: str = "auto",
         spin: bool = False,
         memory: str = "keep",
+        nan: str | None = None,
         cuda_rewrite: bool | None = None,
     ) -> None:
         self.path = Path(path)
@@ -92,7 +99,13 @@ class Session(AsyncCalls):
         host = Host(Threads(threads, spin), memory)
         self._most_threads = host.most_threads
         opened = open_model(self.path, provider, host=host, cuda_rewrite=cuda_rewrite)
-        self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
+        self._nan = NanRule(nan, self._description)
+
+        def loaded(opened: Opened) -> Loaded:
+            hides_nan = self._nan.mode == AS_ONNXRUNTIME
+            return Loaded(self.path, opened, host, self._description, packing, kernels, hides_nan=hides_nan)
+
+        self._model = loaded(opened)
         if self._description is None:
             self.signature = plain_signature(opened.session)
             self._check = Checker(plain_rules(opened.session), refuse_empty=False)
@@ -100,8 +113,15 @@ class Session(AsyncCalls):
             self.signature = self._description
             _require_same_names(self.path, self._description, opened.session)
             rules = [InputRule.of(info) for info in self._description.inputs]
-            own = {"limits": self._description.limits, "zeros_and_ones": self._description.zeros_and_ones}
-            self._check = Checker(rules, self._description.sequences, **own)
+            self._check = Checker(
+                rules,
+                self._description.sequences,
+                limits=self._description.limits,
+                zeros_and_ones=self._description.zeros_and_ones,
+                tables=self._description.tables,
+                not_negative=self._description.not_negative,
+            )
+        self._check.nan = self._nan
         self._output_names = [output.name for output in opened.session.get_outputs()]
         # In a plain file, axes of one name may be of different sizes: nobody has measured them.
         self._outputs = Outputs(self.signature.outputs, self._description.inputs if self._description else ())
@@ -113,7 +133,8 @@ class Session(AsyncCalls):
             faster, measured = on_gpu_if_faster(self.path, host, self.run, self.signature)
             if faster:
                 opened = faster
-                self._model = Loaded(self.path, opened, host, self._description, packing, kernels)
+                self._model = loaded(opened)
+        self._nan.decide(self._model.hidden_by, self._model.read_hidden_by)
         self.provider = opened.provider
         self.provider_note = "; ".join(filter(None, (opened.note, measured)))
         self.placement = dict(opened.placement)
@@ -131,6 +152,11 @@ class Session(AsyncCalls):
     def kernels_note(self) -> str:
         """Why ONNX Runtime's own nodes compute the recurrent layers; empty where seqport's operators do."""
         return self._model.kernels_note
+
+    @property
+    def nan(self) -> str:
+        """What becomes of NaN: "error", "propagate" or "as-onnxruntime"."""
+        return self._nan.mode
 
     @property
     def description(self) -> Description:
@@ -160,7 +186,7 @@ class Session(AsyncCalls):
             OutputBufferError: an array of `out` does not fit its output.
         """
         if type(inputs) is Listed:
-            feed, session = inputs, inputs.session
+            feed, session = self._check.values(inputs, listed=True), inputs.session
         else:
             feed = self._check(inputs)
             session = self._model.session_for(feed)
@@ -174,6 +200,13 @@ class Session(AsyncCalls):
 
     def _taking_lists(self) -> onnxruntime.InferenceSession | None:
         return self._model.taking_lists
+
+    def _squashed(self) -> bool | None:
+        try:
+            from seqport.runtime.rewriting.squashed import squashed_in
+        except ImportError:  # for want of onnx
+            return None
+        return squashed_in(self.path, self.description)
 
     def bind(self, inputs: Mapping[str, Any], *, out: Mapping[str, np.ndarray] | None = None) -> Binding:
         """Prepare repeated runs of one shape, on buffers that stay in place.
@@ -242,7 +275,10 @@ class Session(AsyncCalls):
         return Streams(self._stream_model())
 
     def _stream_model(self) -> StreamModel:
-        return self._model.stream_model(self.description, self.run)
+        model = self._model.stream_model(self.description, self.run)
+        model.signature.nan = self._nan
+        self._nan.decide(self._model.hidden_by, self._model.read_hidden_by)
+        return model
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{i.name}: {i.dtype}{list(i.axes)}" for i in self.signature.inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from seqport.runtime.artifact import Description, SequenceInfo
 from seqport.runtime.convert import as_array, numpy_dtype
 from seqport.runtime.errors import ArtifactError, CannotStreamError, InputNameError, InputSizeError, InputValueError
-from seqport.runtime.packing import Slot, axis_name
+from seqport.runtime.not_a_number import NanRule
+from seqport.runtime.packing import Slot
 from seqport.runtime.stream_axis import stream_axis
 from seqport.runtime.stream_state import row_of
 from seqport.runtime.validate import Checker, InputRule
@@ -38,9 +39,13 @@ class StreamSignature:
         inputs: what a chunk consists of, and the states that the model itself takes.
         outputs: what it gives.
         states: the model's own state inputs, each with the output that goes back into it.
+        first_only: the inputs that only set initial states: they come with a stream's first steps.
         lengths: the input that counts the steps.
         mask_inputs: the inputs whose values say which steps are masked.
+        rows_share_runs: chunks of several streams may share a run; not so where rows change each other's answers.
         masked_steps_allowed: a step that the model masks by its value may come in a chunk.
+        masked_steps_by_value: where it may not, the padding value says which steps these are, for want of a mask.
+        nan: what becomes of NaN in a chunk.
 
     Raises:
         CannotStreamError: the model has no such axis, several, or fixes it.
@@ -66,20 +71,37 @@ class StreamSignature:
         except ArtifactError as error:
             raise CannotStreamError(f"the model cannot stream: {error}") from error
         self.states = {state.input: state.output for state in description.states}
-        self.masked_steps_allowed = True
-        self._axis = axis_name(self.sequence)
-        self._chunk_names = [name for name in self.inputs if name not in self.states]
+        self.zeros_and_ones = frozenset(description.zeros_and_ones)
+        self.rows_share_runs = True
+        self.masked_steps_allowed, self.masked_steps_by_value = True, True
+        self.nan: NanRule | None = None
+        self._description = description
+        self.set_first_only(())
+        self._timed = {name: self.inputs[name] for name in self.sequence.inputs}
+        self._first_timed, self._first_slot = next(iter(self._timed.items()))
+        self._steps_of = {name: slot.row_steps for name, slot in self._timed.items()}
+        self.mask_inputs = _masks(self.sequence, self._timed)
+
+    def set_first_only(self, names: Iterable[str]) -> None:
+        """Say which inputs only set initial states; worked out once the graph is known."""
+        self.first_only = frozenset(names)
+        optional = self.states.keys() | self.first_only
+        self._chunk_names = [name for name in self.inputs if name not in optional]
         self._always_alike = all(_alike(self.inputs[name]) for name in self._chunk_names)
         self._chunk_plan = [(name, row_axis(self.inputs[name].batch), self.inputs[name]) for name in self._chunk_names]
         rules = [
-            InputRule(name, numpy_dtype(slot.info.dtype), slot.row_axes, required=name not in self.states)
+            InputRule(name, numpy_dtype(slot.info.dtype), slot.row_axes, required=name not in optional)
             for name, slot in self.inputs.items()
         ]
-        self._check = Checker(rules, limits=description.limits)
+        described = self._description
+        self._check = Checker(
+            rules,
+            limits=described.limits,
+            zeros_and_ones=described.zeros_and_ones,
+            tables=described.tables,
+            not_negative=described.not_negative,
+        )
         self._check_empty = Checker(rules, refuse_empty=False)
-        self._timed = {name: self.inputs[name] for name in self.sequence.inputs}
-        self._first_timed, self._first_slot = next(iter(self._timed.items()))
-        self.mask_inputs = _masks(self.sequence, self._timed)
 
     def chunk(self, value: Any) -> Chunk:
         """A checked chunk.
@@ -99,12 +121,16 @@ class StreamSignature:
                 f"the state {', '.join(map(repr, states))} came with a chunk of 0 steps, which changes nothing: "
                 "give it with the steps that it is for"
             )
-        if steps and not self.masked_steps_allowed:
+        if self.nan is not None and self.nan.checks:
+            self.nan.check_row(arrays, self._steps_of)
+        if steps and not self.masked_steps_allowed and self.masked_steps_by_value:
             self._refuse_masked(arrays)
         return Chunk(arrays, steps)
 
     def groups(self, chunks: Sequence[Chunk]) -> list[list[int]]:
         """Which chunks share a run: all that have steps, or those of one size where nothing tells padding apart."""
+        if not self.rows_share_runs:
+            return [[index] for index, chunk in enumerate(chunks) if chunk.steps]
         if self._always_alike:
             group = [index for index, chunk in enumerate(chunks) if chunk.steps]
             return [group] if group else []
@@ -194,10 +220,18 @@ class StreamSignature:
             by_step = np.moveaxis(arrays[name], self.inputs[name].row_steps, 0)
             masked = (by_step == self.sequence.padding_value).reshape(len(by_step), -1).all(axis=1)
             if masked.any():
-                raise InputValueError(
-                    f"step {int(masked.argmax())} of {name!r} is {self.sequence.padding_value:g}, which the model "
-                    "masks, and what it gives there depends on the chunk before: leave such steps out"
-                )
+                raise InputValueError(self.said_of_masked(Chunk(dict(arrays), len(by_step)), int(masked.argmax())))
+
+    def said_of_masked(self, chunk: Chunk, step: int) -> str:
+        """What a message says of a step that the model masks."""
+        name = self.mask_inputs[0]
+        values = np.moveaxis(chunk.arrays[name], self.inputs[name].row_steps, 0)[step]
+        alike = values.size and (values == values.flat[0]).all()
+        value = f"is {values.flat[0].item():g}" if alike else "is one"
+        return (
+            f"step {step} of {name!r} {value}, which the model masks, and what it gives there depends on the chunk "
+            "before: leave such steps out"
+        )
 
 
 def _alike(slot: Slot) -> bool:

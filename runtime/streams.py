@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from seqport.runtime.errors import InputError, StreamIdError
-from seqport.runtime.stream_model import StreamModel
+from seqport.runtime.errors import InputError, InputValueError, StreamIdError
+from seqport.runtime.stream_model import MaskedStepError, StreamModel
 from seqport.runtime.stream_signature import Chunk
 from seqport.runtime.stream_state import FRESH, StreamState, Together
 
@@ -38,6 +38,7 @@ class Stream:
             chunk: an array [steps, ...], or a dict of every input's name to its array without the batch axis. A dict is
                 always of inputs; ids of many streams go to `Streams.push`. Lengths are left out, they are counted.
                 A state that the model itself takes may be given, and replaces the one carried; at first it is zero.
+                An input that only sets an initial state comes with the first steps, and may be left out later.
 
         Returns:
             Every output's name to its array without the batch axis: along the steps those of this chunk, and of any
@@ -118,16 +119,22 @@ class Streams:
             )
         checked = [self._checked(name, chunk) for name, chunk in chunks.items()]
         names = tuple(chunks)
+        try:
+            answers = self._push(names, checked)
+        except MaskedStepError as error:
+            name = next(name for name, chunk in zip(names, checked, strict=True) if chunk is error.chunk)
+            raise InputValueError(f"stream {name!r}: {error}") from error
+        return dict(zip(names, answers, strict=True))
+
+    def _push(self, names: tuple[Hashable, ...], checked: list[Chunk]) -> list[dict[str, np.ndarray]]:
         with self._lock:
             if len(names) > 1 and self._model.share_a_run(checked):
-                answers = self._push_together(names, checked)
-            else:
-                self._settle()
-                before = [self._states.get(name, FRESH) for name in names]
-                results = self._model.advance(list(zip(before, checked, strict=True)))
-                self._states.update(zip(names, (state for state, _ in results), strict=True))
-                answers = [found for _, found in results]
-        return dict(zip(names, answers, strict=True))
+                return self._push_together(names, checked)
+            self._settle()
+            before = [self._states.get(name, FRESH) for name in names]
+            results = self._model.advance(list(zip(before, checked, strict=True)))
+            self._states.update(zip(names, (state for state, _ in results), strict=True))
+            return [found for _, found in results]
 
     def _push_together(self, names: tuple[Hashable, ...], chunks: list[Chunk]) -> list[dict[str, np.ndarray]]:
         if self._together is not None and names == self._sharing:

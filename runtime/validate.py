@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -24,10 +24,14 @@ from seqport.runtime.errors import (
     LengthsError,
 )
 
+if TYPE_CHECKING:
+    from seqport.runtime.not_a_number import NanRule
+
 # Up to here Python's min and max over a list are faster than two NumPy reductions (1 µs each).
 _FEW_ROWS = 32
 # So many shapes of requests are remembered as right; an application that has more checks each anew.
 _REMEMBERED = 256
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}  # by bytes
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Checker:
             empty axis may be meant (a cache that is still empty).
         limits: axis → the smallest and the largest size that the model takes, None where there is no largest.
         zeros_and_ones: inputs whose every value must be 0 or 1.
+        tables: input → the smallest and the largest id that it may hold.
+        not_negative: inputs whose whole numbers must be 0 or more.
+
+    Attributes:
+        nan: what becomes of NaN in the inputs.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class Checker:
         refuse_empty: bool = True,
         limits: Mapping[str, tuple[int, int | None]] | None = None,
         zeros_and_ones: Iterable[str] = (),
+        tables: Mapping[str, tuple[int, int]] | None = None,
+        not_negative: Iterable[str] = (),
     ) -> None:
         self._names = {rule.name for rule in rules}
         self._required = {rule.name for rule in rules if rule.required}
@@ -73,6 +84,9 @@ class Checker:
         self._refuse_empty = refuse_empty
         self._limits = tuple((axis, *ends) for axis, ends in (limits or {}).items())
         self._zeros_and_ones = tuple(zeros_and_ones)
+        self._tables = tuple((name, *ends) for name, ends in (tables or {}).items())
+        self._not_negative = tuple(name for name in not_negative if name not in (tables or {}))
+        self.nan: NanRule | None = None
         sequences = tuple(sequences)
         self._batch_axes = {sequence.batch_axis for sequence in sequences}
         # One padded input gives the size that lengths may reach: the axis' name makes all agree.
@@ -96,8 +110,18 @@ class Checker:
             feed = self._checked(inputs)
         for lengths, padded, axis in self._lengths:
             _check_lengths(lengths, feed[lengths], padded, feed[padded].shape[axis])
+        return self.values(feed)
+
+    def values(self, feed: Any, *, listed: bool = False) -> Any:
+        """Check what does depend on the values, lengths apart, and give them back; a list has no padding."""
         for name in self._zeros_and_ones:
             _check_zeros_and_ones(name, feed[name])
+        for name, smallest, largest in self._tables:
+            _check_ids(name, feed[name], smallest, largest)
+        for name in self._not_negative:
+            _check_not_negative(name, feed[name])
+        if self.nan is not None and self.nan.checks:
+            self.nan.check(feed, listed=listed)
         return feed
 
     def _known(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -231,6 +255,33 @@ def _check_zeros_and_ones(name: str, values: np.ndarray) -> None:
     raise InputValueError(
         f"input {name!r} holds {values[place].item()!r} at {_shape(place)}, expected 0 or 1: the artifact takes it for "
         "a mask, which keeps a step or leaves it out"
+    )
+
+
+def _check_ids(name: str, ids: np.ndarray, smallest: int, largest: int) -> None:
+    if ids.size <= _FEW_ROWS:
+        values = ids.ravel().tolist()
+        low, high = min(values, default=0), max(values, default=0)
+    elif smallest == 0:
+        low, high = 0, ids.view(_UNSIGNED[ids.dtype.itemsize]).max()  # a negative id is a large one
+    else:
+        low, high = ids.min(), ids.max()
+    if low >= smallest and high <= largest:
+        return
+    place = tuple(np.argwhere((ids < smallest) | (ids > largest))[0].tolist())
+    raise InputValueError(
+        f"input {name!r} holds the id {ids[place].item()} at {_shape(place)}, expected {smallest} to {largest}, the "
+        "rows of the model's table: a token that the model does not know needs an id of its own there"
+    )
+
+
+def _check_not_negative(name: str, values: np.ndarray) -> None:
+    if values.min(initial=0) >= 0:
+        return
+    place = tuple(np.argwhere(values < 0)[0].tolist())
+    raise InputValueError(
+        f"input {name!r} holds {values[place].item()} at {_shape(place)}, expected 0 or more: the model refuses negative "
+        "numbers or takes them otherwise than the file, which counts them from the end"
     )
 
 

@@ -17,6 +17,7 @@ from seqport.exporters.passes.probe import TOLERANCE, Measured
 from seqport.exporters.passes.ragged import proven
 from seqport.exporters.passes.roles import data_sources, native_nodes
 from seqport.exporters.passes.roles_found import Roles
+from seqport.exporters.passes.tables import id_ranges
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import METADATA_KEY, Description, RecurrentInfo, SequenceInfo, TensorInfo
 
@@ -59,9 +60,9 @@ def stamp(job: Job, measured: Measured, roles: Roles, seqport_version: str) -> N
         limits=dict(measured.limits),
         proof=_proof(measured),
         precision=job.precision,
+        tables=id_ranges(job.model.graph),
         zeros_and_ones=tuple(item.name for item in capture.inputs if item.name in job.zeros_and_ones),
         not_negative=tuple(item.name for item in capture.inputs if item.name in job.not_negative),
-        hides_undefined=job.hides_undefined,
     )
     job.model.producer_name, job.model.producer_version = "seqport", seqport_version
     job.model.metadata_props[METADATA_KEY] = job.description.to_json()

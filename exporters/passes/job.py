@@ -25,7 +25,6 @@ class Job:
         soft_masks: layer → a mask of floats that holds its state, taken for zeros and ones.
         zeros_and_ones: inputs that a mask is computed from, which it is one only if they hold zeros and ones.
         not_negative: inputs of whole numbers at whose negative values the artifact is not the model.
-        hides_undefined: whether the artifact gives numbers where the model gives NaN or infinities.
         description: filled last.
     """
 
@@ -38,7 +37,6 @@ class Job:
     soft_masks: dict[str, str] = field(default_factory=dict)
     zeros_and_ones: set[str] = field(default_factory=set)
     not_negative: set[str] = field(default_factory=set)
-    hides_undefined: bool = False
     description: Description | None = None
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ def measured_limits(
 
         def takes(size: int, axis: str = axis) -> bool:
             try:
-                arrays = draws.arrays(_FULL, scale, kind, {axis: size})
+                arrays = _kept(draws.arrays(_FULL, scale, kind, {axis: size}))
                 answers = job.capture.reference(placed(draws, arrays, {**usual, axis: size}, None))
                 if size < usual[axis]:  # values that grow beyond all bounds over many steps are no limit
                     require_answer(answers)
@@ -92,6 +92,14 @@ def require_answer(answers: Arrays) -> None:
     for name, array in answers.items():
         if array.dtype.kind == "f" and array.size and np.isnan(array).all():
             raise NoAnswerError(f"output {name!r} is NaN throughout")
+
+
+def _kept(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, with a step in each row of a mask: that a model refuses rows without any says nothing of sizes."""
+    for array in arrays.values():
+        if array.dtype == bool and array.ndim > 1:
+            array[0] = array[:, 0] = True  # whichever axis the rows are
+    return arrays
 
 
 def _largest(job: Job, axis: str, usual: int, takes: Callable[[int], bool], long: int | None) -> int | None:

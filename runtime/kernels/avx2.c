@@ -24,7 +24,7 @@ typedef __m256 V;
 
 #include "steps.h"
 
-const struct vectors seqport_avx2 = {multiply_inputs, step_any, reset_gru_before, zero};
+const struct vectors seqport_avx2 = {multiply_inputs, step_any, reset_any, zero};
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -16,6 +16,7 @@ enum cell { RNN_TANH, RNN_RELU, GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM };
 /* One direction of a layer. */
 struct layer {
   enum cell cell;
+  int hides_nan;   /* where ONNX Runtime's node turns NaN into a number; else NaN stays NaN */
   size_t input_dim, hidden;
   size_t gates;    /* panels of a block */
   size_t blocks;   /* of 16 units; the last one may be filled with zeros */

@@ -3,7 +3,7 @@
  * Attributes: cell (enum cell), input_dim, hidden_size, directions, reversed (bit d of direction d), x_layout, y_layout
  * (enum layout), gives (bits: Y, Y_h, Y_c), threads, vectors (8 or 16 lanes; 0 for the widest), rows_first (of the
  * extents: [B, T], else [T, B]), keeps (whether a run's memory is kept for the next one), lists (whether a batch may be
- * one).
+ * one), hides_nan (whether NaN becomes a number where it does in ONNX Runtime's node).
  * Inputs: X, sequence_lens [B] or none, W, R and B in panels (see cells.h), initial_h and initial_c [D, B, H] or none,
  * and the extents of the batch, where X has only valid steps and Y has all.
  * A list is the valid steps of a batch alone, as if they were one row; then Y is one too.
@@ -39,7 +39,8 @@ struct room {
 
 struct recurrent {
   const struct vectors *vectors;
-  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first, keeps, lists;
+  size_t cell, input_dim, hidden, directions, reversed, x_layout, y_layout, gives, threads, rows_first, keeps, lists,
+      hides_nan;
   _Atomic(struct room *) spare;
 };
 
@@ -85,6 +86,7 @@ static OrtStatus *read_attributes(const OrtKernelInfo *info, struct recurrent *k
   TRY(seqport_attribute(info, "rows_first", &kernel->rows_first));
   TRY(seqport_attribute(info, "keeps", &kernel->keeps));
   TRY(seqport_attribute(info, "lists", &kernel->lists));
+  TRY(seqport_attribute(info, "hides_nan", &kernel->hides_nan));
   TRY(seqport_attribute(info, "vectors", &lanes));
   kernel->vectors = vectors_of(lanes);
   const int known = kernel->cell <= LSTM && kernel->directions - 1 < 2 && kernel->x_layout <= VALID &&
@@ -275,6 +277,7 @@ static OrtStatus *compute(void *of, OrtKernelContext *context) {
   for (size_t d = 0; d < kernel->directions; d++)
     layers[d] = (struct layer){
         .cell = (enum cell)kernel->cell,
+        .hides_nan = (int)kernel->hides_nan,
         .input_dim = kernel->input_dim,
         .hidden = kernel->hidden,
         .gates = gates,

@@ -164,17 +164,21 @@ INLINE V gru_reset(V x) {
   return mul(spread(0.5f), add(spread(1.0f), quotient(mul(spread(0.5f), inside))));
 }
 
-/* What a gate of LSTM and GRU is computed of. ONNX Runtime clips it to finite numbers, where NaN becomes the largest. */
-INLINE V gate_of(V product, const float *bias) {
-  return low(add(product, load(bias)), spread(FLT_MAX)); /* in this order */
+/* What a gate of LSTM and GRU is computed of. The minimum of NaN and a number is its second operand, whatever that is: a
+ * node of ONNX Runtime with a bias clips NaN to the largest number, and one without it keeps NaN. */
+INLINE V gate_of(V product, const float *bias, int hides_nan) {
+  V x = add(product, load(bias)), largest = spread(FLT_MAX);
+  return hides_nan ? low(x, largest) : low(largest, x);
 }
 
+INLINE V relu(V x, int hides_nan) { return hides_nan ? high(x, spread(0.0f)) : high(spread(0.0f), x); }
+
 /* One vector of units of one row: `gate` has what the products gave, PANEL numbers a gate, b the biases likewise. */
-INLINE V lstm(const float *gate, const float *b, float *c) {
-  V i = logistic(gate_of(load(gate), b));
-  V o = logistic(gate_of(load(gate + PANEL), b + PANEL));
-  V f = logistic(gate_of(load(gate + 2 * PANEL), b + 2 * PANEL));
-  V g = hyperbolic(gate_of(load(gate + 3 * PANEL), b + 3 * PANEL));
+INLINE V lstm(const float *gate, const float *b, float *c, int hides) {
+  V i = logistic(gate_of(load(gate), b, hides));
+  V o = logistic(gate_of(load(gate + PANEL), b + PANEL, hides));
+  V f = logistic(gate_of(load(gate + 2 * PANEL), b + 2 * PANEL, hides));
+  V g = hyperbolic(gate_of(load(gate + 3 * PANEL), b + 3 * PANEL, hides));
   V next = add(mul(load(c), f), mul(i, g));
   store(c, next);
   return mul(hyperbolic(next), o);
@@ -218,7 +222,7 @@ INLINE void rows_of(const float *of, size_t width, size_t first, size_t rows, co
   for (size_t r = 0; r < rows; r++) at[r] = of + (first + r) * width;
 }
 
-static void step_lstm(const struct step *step, size_t first, size_t last) {
+INLINE void step_lstm(const struct step *step, size_t first, size_t last, int hides) {
   const struct layer *layer = step->layer;
   const size_t units = layer->blocks * PANEL, width = units * 4;
   float gates[TILE_ROWS][4 * PANEL] __attribute__((aligned(64)));
@@ -232,7 +236,7 @@ static void step_lstm(const struct step *step, size_t first, size_t last) {
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES)
-          store(step->h_next + at + v, lstm(gates[r] + v, b + v, step->c + at + v));
+          store(step->h_next + at + v, lstm(gates[r] + v, b + v, step->c + at + v, hides));
         give(step, row + r, block);
       }
       zero_some(step);
@@ -240,7 +244,7 @@ static void step_lstm(const struct step *step, size_t first, size_t last) {
   }
 }
 
-static void step_gru_after(const struct step *step, size_t first, size_t last) {
+INLINE void step_gru_after(const struct step *step, size_t first, size_t last, int hides) {
   const struct layer *layer = step->layer;
   const size_t units = layer->blocks * PANEL, width = units * 3;
   /* z and r on top of what was fed; the candidate's part of h on top of its bias, as ONNX Runtime has it */
@@ -263,10 +267,10 @@ static void step_gru_after(const struct step *step, size_t first, size_t last) {
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES) {
-          V reset = gru_reset(gate_of(load(gates[r] + PANEL + v), b + PANEL + v));
+          V reset = gru_reset(gate_of(load(gates[r] + PANEL + v), b + PANEL + v, hides));
           V inner = add(load(fed + r * width + 2 * PANEL + v), mul(load(gates[r] + 2 * PANEL + v), reset));
-          V z = logistic(gate_of(load(gates[r] + v), b + v));
-          store(step->h_next + at + v, gru(z, gate_of(inner, b + 2 * PANEL + v), load(step->h + at + v)));
+          V z = logistic(gate_of(load(gates[r] + v), b + v, hides));
+          store(step->h_next + at + v, gru(z, gate_of(inner, b + 2 * PANEL + v, hides), load(step->h + at + v)));
         }
         give(step, row + r, block);
       }
@@ -276,7 +280,7 @@ static void step_gru_after(const struct step *step, size_t first, size_t last) {
 }
 
 /* c = r · h */
-static void reset_gru_before(const struct step *step, size_t first, size_t last) {
+INLINE void reset_gru_before(const struct step *step, size_t first, size_t last, int hides) {
   const struct layer *layer = step->layer;
   const size_t units = layer->blocks * PANEL, width = units * 3, panel = layer->hidden * PANEL;
   float gate[TILE_ROWS][PANEL] __attribute__((aligned(64)));
@@ -290,13 +294,13 @@ static void reset_gru_before(const struct step *step, size_t first, size_t last)
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES)
-          store(step->c + at + v, mul(load(step->h + at + v), gru_reset(gate_of(load(gate[r] + v), b + v))));
+          store(step->c + at + v, mul(load(step->h + at + v), gru_reset(gate_of(load(gate[r] + v), b + v, hides))));
       }
     }
   }
 }
 
-static void step_gru_before(const struct step *step, size_t first, size_t last) {
+INLINE void step_gru_before(const struct step *step, size_t first, size_t last, int hides) {
   const struct layer *layer = step->layer;
   const size_t units = layer->blocks * PANEL, width = units * 3, panel = layer->hidden * PANEL;
   float update[TILE_ROWS][PANEL] __attribute__((aligned(64))), inner[TILE_ROWS][PANEL] __attribute__((aligned(64)));
@@ -313,8 +317,8 @@ static void step_gru_before(const struct step *step, size_t first, size_t last) 
       for (size_t r = 0; r < rows; r++) {
         const size_t at = (row + r) * units + block * PANEL;
         for (size_t v = 0; v < PANEL; v += LANES) {
-          V z = logistic(gate_of(load(update[r] + v), b + v));
-          V n = gate_of(load(inner[r] + v), b + 2 * PANEL + v);
+          V z = logistic(gate_of(load(update[r] + v), b + v, hides));
+          V n = gate_of(load(inner[r] + v), b + 2 * PANEL + v, hides);
           store(step->h_next + at + v, gru(z, n, load(step->h + at + v)));
         }
         give(step, row + r, block);
@@ -324,7 +328,7 @@ static void step_gru_before(const struct step *step, size_t first, size_t last) 
   }
 }
 
-static void step_rnn(const struct step *step, size_t first, size_t last) {
+INLINE void step_rnn(const struct step *step, size_t first, size_t last, int hides) {
   const struct layer *layer = step->layer;
   const size_t units = layer->blocks * PANEL;
   float sums[TILE_ROWS][TILE_PANELS * PANEL] __attribute__((aligned(64)));
@@ -341,7 +345,7 @@ static void step_rnn(const struct step *step, size_t first, size_t last) {
         float *to = step->h_next + (row + r) * units + block * PANEL;
         for (size_t v = 0; v < blocks * PANEL; v += LANES) {
           V x = add(load(sums[r] + v), load(b + v));
-          store(to + v, layer->cell == RNN_TANH ? hyperbolic(x) : high(spread(0.0f), x));
+          store(to + v, layer->cell == RNN_TANH ? hyperbolic(x) : relu(x, hides));
         }
         for (size_t p = 0; p < blocks; p++) give(step, row + r, block + p);
       }
@@ -350,11 +354,26 @@ static void step_rnn(const struct step *step, size_t first, size_t last) {
   }
 }
 
-static void step_any(const struct step *step, size_t first, size_t last) {
+INLINE void step_of(const struct step *step, size_t first, size_t last, int hides) {
   switch (step->layer->cell) {
-    case LSTM: step_lstm(step, first, last); break;
-    case GRU_RESET_AFTER: step_gru_after(step, first, last); break;
-    case GRU_RESET_BEFORE: step_gru_before(step, first, last); break;
-    default: step_rnn(step, first, last);
+    case LSTM: step_lstm(step, first, last, hides); break;
+    case GRU_RESET_AFTER: step_gru_after(step, first, last, hides); break;
+    case GRU_RESET_BEFORE: step_gru_before(step, first, last, hides); break;
+    default: step_rnn(step, first, last, hides);
   }
+}
+
+/* What hides NaN is code of its own: the inner loops have no branch for it. */
+static void step_any(const struct step *step, size_t first, size_t last) {
+  if (step->layer->hides_nan)
+    step_of(step, first, last, 1);
+  else
+    step_of(step, first, last, 0);
+}
+
+static void reset_any(const struct step *step, size_t first, size_t last) {
+  if (step->layer->hides_nan)
+    reset_gru_before(step, first, last, 1);
+  else
+    reset_gru_before(step, first, last, 0);
 }

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from seqport.runtime.artifact import Description
 from seqport.runtime.rewriting.reading import Reading
+from seqport.runtime.stream_draws import Draw, part, whole_row
 from seqport.runtime.stream_model import StreamModel
-from seqport.runtime.stream_proof import TOLERANCE, Draw, difference, part, whole_row
+from seqport.runtime.stream_proof import TOLERANCE, difference
 from seqport.runtime.stream_signature import Chunk
 from seqport.runtime.stream_state import FRESH
 
@@ -73,6 +75,17 @@ def culprit(model: onnx.ModelProto, description: Description, opened: StreamMode
             if not _agree(whole[name], [values[name] for values in parts]):
                 return f"{_layer(node, reading, description)} {_reason(node)}"
     return ""
+
+
+def inner_values(
+    opened: StreamModel, model: onnx.ModelProto, row: Chunk, names: Sequence[str], open_bytes: Open
+) -> dict[str, np.ndarray]:
+    """Inner values of a model for one whole sequence, constants among them."""
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in names and not tensor.external_data]
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in constants}
+    rest = [name for name in names if name not in found]
+    values: Sequence[Any] = open_bytes(_with_outputs(model, rest)).run(rest, opened.feed([FRESH], [row]))
+    return found | dict(zip(rest, values, strict=True))
 
 
 def _of_the_data(node: onnx.NodeProto, reading: Reading, timed: Set[str]) -> bool:

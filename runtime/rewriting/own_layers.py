@@ -31,6 +31,7 @@ class Machine:
         vectors: floats a vector; 0 for the widest that the processor has.
         keeps: whether the memory of a run is kept for the next one.
         lists: whether a batch may be a list (see `list_safe`).
+        hides_nan: whether NaN becomes a number where it does in ONNX Runtime's nodes; else NaN stays NaN.
     """
 
     threads: int
@@ -38,6 +39,7 @@ class Machine:
     vectors: int = 0
     keeps: bool = True
     lists: bool = False
+    hides_nan: bool = True
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from seqport.runtime.kernels import DOMAIN
 from seqport.runtime.kernels.panels import biases, panels
 from seqport.runtime.rewriting.emit import Emitter, Names
 from seqport.runtime.rewriting.fronts import extents_elsewhere, front_of
+from seqport.runtime.rewriting.not_a_number import node_hides_nan
 from seqport.runtime.rewriting.own_layers import CELLS, Machine, OwnLayer, own_layers
 from seqport.runtime.rewriting.rowwise import Layout, Step, steps_behind
 from seqport.runtime.rewriting.view import View, reads, replace_nodes
@@ -123,6 +124,7 @@ def _emit(job: _Job, layer: OwnLayer) -> None:
             vectors=job.machine.vectors,
             keeps=int(job.machine.keeps),
             lists=int(job.machine.lists),
+            hides_nan=int(job.machine.hides_nan and node_hides_nan(native)),
         )
         emit.nodes.append(node)
     job.gone += [native.node, *layer.link.between]

@@ -1,7 +1,9 @@
 """Opens the states of a graph's recurrent layers to its caller.
 
-Needs: recurrent nodes that run forward, each starting from nothing, from what it learned, or from a state input.
-Does: each state becomes an optional input and an output; a row whose mask keeps no step keeps its state.
+Needs: recurrent nodes that run forward, each starting from nothing, from what it learned, from an input, or from a
+state that the model itself takes.
+Does: each state becomes an optional input and an output, but for those that start from the model's own states, whatever
+the model does to them first: these come in by its own inputs. A row whose mask keeps no step keeps its state.
 Guarantees: without the new inputs, every output is as before. The batch size stays dynamic.
 """
 
@@ -39,11 +41,15 @@ class Exposed:
         model: the rewritten model.
         states: what came to its inputs and outputs, in the graph's order.
         fresh: it also takes the input `FRESH_INPUT`, because a layer starts from something other than zero.
+        first_only: the inputs that reach nothing but where layers start: after a stream's first step nobody reads them.
+        into_states: the inputs that change the model's own states before a layer starts from them, at every chunk.
     """
 
     model: onnx.ModelProto
     states: tuple[StateTensor, ...]
     fresh: bool
+    first_only: tuple[str, ...] = ()
+    into_states: tuple[str, ...] = ()
 
 
 def expose_states(
@@ -78,6 +84,8 @@ class _Rewriting:
         self.after: dict[int, list[onnx.NodeProto]] = {}
         self.states: list[StateTensor] = []
         self.fresh = False
+        self.into_states: set[str] = set()
+        self.starts: dict[str, str] = {}  # where a layer starts → what it starts from at a stream's first step
 
     def done(self, elsewhere: Callable[[onnx.NodeProto], bool]) -> Exposed:
         for node in self.graph.node:
@@ -96,7 +104,7 @@ class _Rewriting:
         del self.graph.node[:]
         for place, node in enumerate(nodes):
             self.graph.node.extend((*self.before.get(place, ()), node, *self.after.get(place, ())))
-        return Exposed(self.model, tuple(self.states), self.fresh)
+        return Exposed(self.model, tuple(self.states), self.fresh, self._first_only(), tuple(sorted(self.into_states)))
 
     def layer(self, node: onnx.NodeProto) -> str:
         """What the user calls the layer of a recurrent node."""
@@ -108,7 +116,7 @@ class _Rewriting:
         letters = ("h", "c") if node.op_type in ("LSTM", "DynamicQuantizeLSTM") else ("h",)
         initial = [*node.input[_FIRST_STATE : _FIRST_STATE + len(letters)], "", ""][: len(letters)]
         self._require_own_start(node, initial)
-        opened = [position for position, name in enumerate(initial) if not (name and self._from_state_inputs(name))]
+        opened = [position for position, name in enumerate(initial) if not self._from_own_state(name)]
         if not opened:
             return  # the model's own inputs and outputs carry all of it
         info = self.layers.get(node.name)
@@ -136,6 +144,7 @@ class _Rewriting:
         if own:
             self.fresh = True
             self._before(place, "Where", [FRESH_INPUT, own, f"{start}_given"], start)
+            self.starts[start] = own
         node.input[_FIRST_STATE + position] = start
         if not final:
             final = node.output[1 + position] = f"{prefix}_T"
@@ -177,9 +186,23 @@ class _Rewriting:
                     f"{', '.join(map(repr, sorted(late)))}"
                 )
 
-    def _from_state_inputs(self, name: str) -> bool:
-        inputs, _ = self.reading.upstream(name)
-        return bool(inputs) and inputs <= self.carried_inputs
+    def _from_own_state(self, name: str) -> bool:
+        """Whether a state that the model itself takes is in it, which then carries this one from chunk to chunk."""
+        inputs = self.reading.upstream(name)[0] if name else set()
+        if not inputs & self.carried_inputs:
+            return False
+        self.into_states |= inputs - self.carried_inputs
+        return True
+
+    def _first_only(self) -> tuple[str, ...]:
+        reading = Reading(self.model)
+        read = {value.name for value in self.graph.output}  # at every step
+        for node in reversed(self.graph.node):
+            if read.intersection(node.output):
+                own = self.starts.get(node.output[0])
+                read.update(name for name in reading.reads(node) if name != own)
+        started = {name for own in self.starts.values() for name in self.reading.upstream(own)[0]}
+        return tuple(name for name in self.reading.inputs if name in started - read - self.carried_inputs)
 
     def _may_keep_no_step(self, node: onnx.NodeProto) -> bool:
         info = self.layers.get(node.name)

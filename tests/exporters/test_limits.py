@@ -12,7 +12,7 @@ from support.torch_models import FEATURES, HIDDEN, LENGTHS, Wrapped, X
 from support.torch_structures import Positions, first_twenty, from_the_third
 from torch import Tensor, nn
 
-from seqport.exporters import ExportError, export
+from seqport.exporters import ExportError, Input, export
 from seqport.runtime import Session, read_description
 from seqport.runtime.errors import InputSizeError
 
@@ -63,3 +63,26 @@ def test_a_trace_that_ends_where_the_model_goes_on_is_refused(tmp_path: Path) ->
     with pytest.raises(ExportError, match=message):
         export(_gru(_branch), tmp_path / "m.onnx", [X, LENGTHS])
     assert not list(tmp_path.iterdir())
+
+
+class Masked(torch.nn.Module):
+    """Refuses a row without a valid step, of whatever size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = torch.nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        lengths = mask.sum(1).cpu()
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.gru(packed)[1][0]
+
+
+def test_a_mask_without_a_step_proves_no_limit(tmp_path: Path) -> None:
+    """One step of a mask that is all False is refused for the mask, not for the size."""
+    inputs = [Input("x", ("batch", "seq", 4)), Input("mask", ("batch", "seq"), "bool")]
+    path = export(Masked().eval(), tmp_path / "m.onnx", inputs=inputs, outputs=["h"]).path
+    session = Session(path, "cpu")
+    assert session.description.limits == {}
+    one = {"x": np.ones((2, 1, 4), np.float32), "mask": np.ones((2, 1), bool)}
+    assert session.run(one)["h"].shape == (2, 6)

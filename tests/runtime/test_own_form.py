@@ -184,7 +184,9 @@ def test_streams_that_fall_back_say_so(artifact, monkeypatch) -> None:
     session = Session(artifact(), "cpu")
     strict = Session(artifact(), "cpu", kernels="seqport")
     opened = own_form.open_own_form
-    monkeypatch.setattr(own_form, "open_own_form", lambda *given: "no" if len(given) == 4 else opened(*given))
+    monkeypatch.setattr(
+        own_form, "open_own_form", lambda *given, **how: "no" if len(given) == 4 else opened(*given, **how)
+    )
     session.stream()
     assert session.kernels_note == "streams cannot run on seqport's operators: no"
     assert session.run(FEED)["output"].shape == (2, 4, 5)

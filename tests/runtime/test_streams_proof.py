@@ -37,7 +37,7 @@ def test_a_state_that_is_slightly_off_is_no_rounding(artifact) -> None:
 
 def test_an_rnn_of_onnxruntime_may_round_as_it_does_between_batches(artifact, monkeypatch) -> None:
     """Its own answers to one whole row, alone and beside another, differ by as much."""
-    path = artifact("rnn", scale=1.5, seed=13)
+    path = artifact("rnn", scale=1.5, seed=32)
     Session(path, "cpu", kernels="onnxruntime").stream()
     monkeypatch.setattr(stream_proof, "_ROUNDINGS", 0)
     with pytest.raises(CannotStreamError, match=r"differs by .*e-06, more than 1e-06"):

@@ -1,0 +1,79 @@
+"""What a network that generates is asked before: whether it says probabilities, and whether its rows are strangers.
+
+Both are found once, with the same made-up tokens and states every time: were they judged by each answer, a row's tokens
+would hang on the company that it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from seqport.runtime.errors import ArtifactError
+from seqport.runtime.feedback import Feedback
+
+Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
+_ROWS = 16
+_LARGE = 32.0  # states of one row, so that a peak among several rows shows
+# What a row may differ by in company: other batches are rounded otherwise.
+_CLOSE = 1e-4
+_SUM = 1e-3  # how close to 1 the sum of probabilities is
+
+
+def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -> bool:
+    """Whether what the model says is to be drawn as it is, and not as logits.
+
+    Args:
+        step: runs one step.
+        feedback: of the network.
+        squashed: whether its answers come out of a Softmax, a Sigmoid or another such function, with no logarithm
+            behind it; None where its graph was not read.
+
+    Raises:
+        ArtifactError: they do, and are negative; or nothing says what they are.
+    """
+    said = np.concatenate([feedback.answer(step(feed)) for feed in _asked(feedback)]).astype(np.float64)
+    least, largest = said.min(), said.max()
+    sums_to_one = bool(least >= 0 and np.abs(said.sum(-1) - 1).max() < _SUM)
+    if sums_to_one or squashed is False:
+        return sums_to_one
+    if squashed is None and least < 0:
+        return False
+    if least < 0 or (squashed is None and largest > 1 + _SUM):
+        what = "its answers are squashed, so they are no logits" if squashed else "its answers are nowhere negative"
+        raise ArtifactError(
+            f"nothing can be drawn from {feedback.output.name!r}: {what}, and {least:.3g} to {largest:.3g} are no "
+            "probabilities either; export the model with logits, or with their softmax, as its answer"
+        )
+    return True
+
+
+def rows_mix(step: Step, feedback: Feedback) -> bool:
+    """Whether a row's answer depends on the rows beside it (a softmax over the batch, a peak of all)."""
+    for feed in _asked(feedback):
+        together = feedback.answer(step(feed)).astype(np.float64)
+        rows = len(together)
+        for row in {0, rows // 2, rows - 1} if rows > 1 else ():
+            alone = feedback.answer(step(feedback.rows_of(feed, np.array([row])))).astype(np.float64)[0]
+            if not np.allclose(together[row], alone, rtol=_CLOSE, atol=_CLOSE, equal_nan=True):
+                return True
+    return False
+
+
+def _asked(feedback: Feedback) -> list[dict[str, np.ndarray]]:
+    """Steps of several rows: from zero states, from small ones, and from small and large ones."""
+    random = np.random.default_rng(0)
+    if feedback.tokens:
+        axis = feedback.output.axes[-1]
+        first = np.arange(min(axis, _ROWS) if isinstance(axis, int) else 2).astype(feedback.input.dtype)
+    else:
+        sizes = [axis if isinstance(axis, int) else 1 for axis in feedback.input.axes[2:]]
+        first = random.standard_normal((3, *sizes)).astype(feedback.input.dtype)
+    zeros = feedback.initial({}, len(first))
+    small = {name: random.uniform(-1, 1, zero.shape).astype(zero.dtype) for name, zero in zeros.items()}
+    large = {name: state.copy() for name, state in small.items()}
+    for name, axis in feedback.batch_axes:
+        np.moveaxis(large[name], axis, 0)[0] *= np.asarray(_LARGE).astype(large[name].dtype)
+    return [feedback.inputs(first, states) for states in (zeros, small, large)]
