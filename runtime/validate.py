@@ -280,8 +280,8 @@ def _check_not_negative(name: str, values: np.ndarray) -> None:
         return
     place = tuple(np.argwhere(values < 0)[0].tolist())
     raise InputValueError(
-        f"input {name!r} holds {values[place].item()} at {_shape(place)}, expected 0 or more: the model refuses negative "
-        "numbers or takes them otherwise than the file, which counts them from the end"
+        f"input {name!r} holds {values[place].item()} at {_shape(place)}, expected 0 or more: the file counts negative "
+        "numbers from the end, which the model does not"
     )
 
 

@@ -285,13 +285,15 @@ def drop_epsilon(graph: ir.Graph) -> None:
         for place, value in enumerate(node.inputs):
             found = constant(value)
             if node.op_type == "Add" and found is not None and found.size == 1 and 0 < found.reshape(-1)[0] < 1e-6:
-                node.outputs[0].replace_all_uses_with(node.inputs[1 - place])
+                other = node.inputs[1 - place]
+                assert other is not None
+                node.outputs[0].replace_all_uses_with(other)
 
 
 def saturate_early(graph: ir.Graph) -> None:
     """-softplus(-x) is written as log(sigmoid(x))."""
     (softplus,) = [node for node in graph if node.op_type == "Softplus"]
-    below, above = softplus.inputs[0].producer(), softplus.outputs[0].uses()[0].node
+    (below,), (above,) = softplus.predecessors(), softplus.successors()
     sigmoid = ir.node("Sigmoid", [below.inputs[0]])
     logarithm = ir.node("Log", [sigmoid.outputs[0]])
     graph.insert_after(above, [sigmoid, logarithm])
