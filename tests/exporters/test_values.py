@@ -91,7 +91,7 @@ def _agrees(run: Run, item: Any, arrays: np.ndarray, path: Path) -> None:
         expected = model(torch.from_numpy(arrays)).numpy()
     (found,) = ort.InferenceSession(path).run(None, {item.name: arrays})
     scale = max(1e-9, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(found) / scale, expected / scale, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FLOATS)
