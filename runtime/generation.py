@@ -67,7 +67,7 @@ class Generation:
         self._feedback = Feedback.of(description)
         self._squashed, self._asks = squashed, asks
         self._probabilities: bool | None = None
-        self._mixes: bool | None = None
+        self._mixes: bool | None = None if description.rows_independent else True
 
     def rows(
         self,

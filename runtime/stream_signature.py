@@ -72,7 +72,7 @@ class StreamSignature:
             raise CannotStreamError(f"the model cannot stream: {error}") from error
         self.states = {state.input: state.output for state in description.states}
         self.zeros_and_ones = frozenset(description.zeros_and_ones)
-        self.rows_share_runs = True
+        self.rows_share_runs = description.rows_independent
         self.masked_steps_allowed, self.masked_steps_by_value = True, True
         self.nan: NanRule | None = None
         self._description = description

@@ -48,7 +48,7 @@ def found_lengths(layers: Layers, inputs: tuple[Input, ...], arrays: Arrays) -> 
     found = Lengths()
     for item in inputs:
         reached = [node for node in layers.nodes if _reaches(item, node)]
-        for axis in _axes(item, reached, inputs):
+        for axis in _axes(item, reached, inputs) if reached else ():
             if nodes := _counted(layers, reached, item, axis, inputs, arrays):
                 found.axes[item.name] = axis
                 found.nodes |= {node.name or "": item.name for node in nodes if node.name not in found.nodes}
@@ -107,7 +107,13 @@ def _counted(
 
 
 def _agree(found: Mapping[int, tuple[int, int]], axis: str | int, size: int) -> bool:
-    return _follows(found, size) if isinstance(axis, int) else all(given == taken for given, taken in found.values())
+    if isinstance(axis, int):
+        return _follows(found, size)
+    if all(given == taken for given, taken in found.values()):
+        return True
+    # A loop up to max(lengths) reads a sequence that some more steps were added to.
+    added = {taken - steps for steps, (_, taken) in found.items()}
+    return len(added) == 1 and min(added) > 0 and all(given == steps for steps, (given, _) in found.items())
 
 
 def _follows(found: Mapping[int, tuple[int, int]], size: int) -> bool:

@@ -108,12 +108,14 @@ def probe(job: Job, example: Arrays | None) -> Measured:
         further_runs, limits = _turning(job, session, draws, scale, kind, short=FURTHER[0] in refused)
         runs += further_runs
     measured = runs[: len(MEASURED)]
-    judge = Judge(job.model, session, [run.expected for run in measured if run.expected is not None])
+    half = _is_half(job, runs[0])
+    judge = Judge(job.model, session, [run.expected for run in measured if run.expected is not None], half=half)
     for run in runs:
-        _compare(job, judge, run)
+        _compare(job, judge, run, HALF_TOLERANCE if half else TOLERANCE)
     values: tuple[str, ...] = ()
     if runs[0].expected is not None and not job.refusals:
-        values = Values(job, session, draws, judge, runs[0].inputs).compare()
+        tolerance = HALF_TOLERANCE if half else TOLERANCE
+        values = Values(job, session, draws, judge, tolerance, runs[0].inputs).compare()
     outputs = tuple(
         TensorInfo(name, array.dtype.name, _axes(name, runs, draws.roles)) for name, array in runs[0].outputs.items()
     )
@@ -287,13 +289,13 @@ def _check_repeats(job: Job, run: Run) -> None:
     )
 
 
-def _compare(job: Job, judge: Judge, run: Run) -> None:
+def _compare(job: Job, judge: Judge, run: Run, tolerance: float) -> None:
     """The artifact against the user's own model, on the same inputs."""
     shapes = ", ".join(f"{axis}={size}" for axis, size in run.sizes.items())
     shapes += f", next to where {run.line} turns" if run.line else ""
     for name, expected in (run.expected or {}).items():
         found = run.outputs[name]
-        gap = judge.difference(name, run.inputs, found, expected, _tolerance(job, expected), exact=False)
+        gap = judge.difference(name, run.inputs, found, expected, tolerance, exact=False)
         if gap:
             job.refusals += [_soft(layer, mask) for layer, mask in job.soft_masks.items()]
             job.soft_masks.clear()
@@ -324,11 +326,11 @@ def _unrunnable(sizes: dict[str, int], refused: _Refused) -> Refusal:
     )
 
 
-def _tolerance(job: Job, expected: np.ndarray) -> float:
-    """Wider where the reference itself computes in half precision; PyTorch's is a float32 copy of such a model."""
-    half = expected.dtype == np.float16 or any(note.endswith("float16") for note in job.capture.notes)
-    half = half and job.capture.convention != "pytorch"
-    return HALF_TOLERANCE if half else TOLERANCE
+def _is_half(job: Job, run: Run) -> bool:
+    """Whether the reference itself computes in half precision; PyTorch's is a float32 copy of such a model."""
+    half = any(array.dtype == np.float16 for array in (run.expected or {}).values())
+    half = half or any(note.endswith("float16") for note in job.capture.notes)
+    return half and job.capture.convention != "pytorch"
 
 
 def _axes(name: str, runs: list[Run], roles: Roles) -> tuple[str | int, ...]:

@@ -25,6 +25,8 @@ def _flat(array: np.ndarray, random: np.random.Generator) -> np.ndarray:  # noqa
 
     The constant has few binary digits, so that its mean over any number of steps is itself.
     """
+    if not array.ndim:
+        return np.zeros_like(array)
     array = array.copy()
     array[..., :1] = 2.5
     array[:1] = 0
@@ -110,4 +112,4 @@ def varied(
     if not chosen:
         return None
     with np.errstate(over="ignore"):  # float16 ends at 65504
-        return {**arrays, **{name: vary(arrays[name], random) for name in chosen}}
+        return {**arrays, **{name: np.asarray(vary(arrays[name], random)) for name in chosen}}

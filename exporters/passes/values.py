@@ -19,7 +19,6 @@ from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
 from seqport.exporters.passes.regimes import FLOATS, NEGATIVE, UNDEFINED, WHOLE, Arrays, varied
 
-_TOLERANCE = 1e-4
 # Regimes of single values that an operator may treat in a way of their own: there no input may move, not by one bit.
 _EXACT = frozenset(name for name in FLOATS if not name.startswith("values"))
 
@@ -42,11 +41,15 @@ class Values:
         session: its artifact on ONNX Runtime.
         draws: of its inputs.
         judge: of its answers.
+        tolerance: of them.
         usual: inputs that both answer alike.
     """
 
-    def __init__(self, job: Job, session: ort.InferenceSession, draws: Draws, judge: Judge, usual: Arrays) -> None:
+    def __init__(
+        self, job: Job, session: ort.InferenceSession, draws: Draws, judge: Judge, tolerance: float, usual: Arrays
+    ) -> None:
         self._job, self._session, self._judge, self._usual = job, session, judge, usual
+        self._tolerance = tolerance
         self._inputs = draws.inputs
         self._kept = {*draws.example, *draws.roles, *job.zeros_and_ones, *filter(self._is_fixed, usual)}
 
@@ -99,7 +102,7 @@ class Values:
             return f"fails where the model answers ({answers.reason}),"
         for name, expected in answers.expected.items():
             gap = self._judge.difference(
-                name, answers.inputs, answers.found[name], np.asarray(expected), _TOLERANCE, exact=exact
+                name, answers.inputs, answers.found[name], np.asarray(expected), self._tolerance, exact=exact
             )
             if gap:
                 return f"output {name!r} differs from the model's own by {gap:.3g} (relative to its own scale)"

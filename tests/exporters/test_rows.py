@@ -42,11 +42,11 @@ DEPENDENT: dict[str, Run] = {
     ),
     "a little of the row before": lambda self, x, n: _encoded(self, x, n) + 1e-2 * _encoded(self, x, n).roll(1, 0),
     "a limiter over the batch": _limited,
-    "rows sorted and not put back": _sorted,
     "a flag against the mean of the rows": lambda self, x, n: _encoded(self, x, n)[:, 0, 0] > x.mean() / 1e3,
     "a rank among the rows": lambda self, x, n: _encoded(self, x, n)[:, 0, 0].argsort(),
 }
 PADDING_MATTERS: dict[str, Run] = {
+    "rows sorted by length and not put back": _sorted,
     "a class by a mean over all steps": lambda self, x, n: _encoded(self, x, n).mean(1).argmax(-1),
     "a small mean over all steps": lambda self, x, n: _encoded(self, x, n).mean(1) * 1e-6,
     "a flag of any step": lambda self, x, n: (_encoded(self, x, n).mean(1) > 0.02).any(-1),

@@ -15,7 +15,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from hunt.models import FEATURES, Spec, built, numbers
+from hunt.models import ENDS_STEPS, FEATURES, Spec, built, numbers
 from seqport.errors import SeqportError
 from seqport.exporters import export
 from seqport.runtime import Session
@@ -159,7 +159,7 @@ def _of_stream(
         stream = session.stream()
     except SeqportError:
         return None
-    along = session.description.sequences and session.description.sequences[0].outputs
+    along = not any(piece[0] in ENDS_STEPS for piece in spec["behind"])
     ends = sorted({1, 2, 7, longest // 2, longest - 1, longest})
     start, parts = 0, []
     for end in ends:

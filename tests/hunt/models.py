@@ -143,8 +143,9 @@ _BEHIND: dict[str, tuple] = {
     "infinite steps": (_infinite_from, _NUMBERS),
 }  # fmt: skip
 
-# Behind these nothing else makes sense.
-_ENDS = frozenset({"mean of all steps", "class", "flag", "wide softmax"})
+# One answer for all steps; and pieces behind which nothing else makes sense.
+ENDS_STEPS = frozenset({"mean of all steps", "flag"})
+_ENDS = ENDS_STEPS | {"class", "wide softmax"}
 
 
 def built(spec: Spec) -> tuple[nn.Module, list[Input]]:

@@ -27,6 +27,7 @@ TARGETS = (
     "test-memory",
     "test-properties",
     "bench",
+    "hunt",
     "bench-quick",
     "bench-zoo",
     "gpu",
