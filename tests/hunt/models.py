@@ -120,7 +120,7 @@ _FRONT: dict[str, tuple] = {
     "floor": (lambda x, by: x // by, [0.1, 0.3, 0.5]),
     "logsigmoid": (lambda x: functional.logsigmoid(x),),
     "log": (lambda x: torch.log1p(x.abs()) * x.sign(),),
-    "clip": (lambda x, top: x.clamp(-top, top).clamp(top / 2, 2 * top), [1, 6, 40]),
+    "clip": (lambda x, top: x.clamp(-top, top).clamp(top / 2.0, 2.0 * top), [1.0, 6.0, 40.0]),
     "scale": (lambda x, e: x * 10.0**e, [-6, -3, 2]),
 }  # fmt: skip
 # The same of y [batch, seq, units] behind the layer.
