@@ -128,7 +128,7 @@ def _follows(found: Mapping[int, tuple[int, int]], size: int) -> bool:
 def _tried(size: int) -> list[int]:
     """Lengths below, among them odd and even ones, near the whole and near nothing."""
     tried = (size, size - 1, size - 2, size - 3, size // 2 + 1, size // 2, size // 3, size // 4, 2, 1)
-    return sorted({steps for steps in tried if steps >= 1}, reverse=True)
+    return sorted({steps for steps in tried if 1 <= steps <= size}, reverse=True)
 
 
 def _one_of(lengths: np.ndarray) -> int:
