@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 Answers = dict[str, np.ndarray]
 
 
-class MaskedStepError(InputValueError):
-    """A chunk brought a step that the model masks; remembers which chunk."""
-
-    def __init__(self, said: str, chunk: Chunk) -> None:
-        super().__init__(said)
-        self.chunk = chunk
-
-
 @dataclass(frozen=True)
 class _Carried:
     """A state, and where it goes in and comes out; an input of a stream's first steps goes on as it came."""
@@ -166,7 +158,7 @@ class StreamModel:
     def _refuse_masked(self, outputs: Mapping[str, np.ndarray], place: int, chunk: Chunk) -> None:
         masked = self.masked(outputs, place, chunk.steps)
         if masked.any():
-            raise MaskedStepError(self.signature.said_of_masked(chunk, int(masked.argmax())), chunk)
+            raise InputValueError(self.signature.said_of_masked(chunk, int(masked.argmax())))
 
     def save(self, state: StreamState) -> bytes:
         """See `Stream.save`."""

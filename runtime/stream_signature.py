@@ -24,6 +24,7 @@ class Chunk:
 
     arrays: dict[str, np.ndarray]
     steps: int
+    label: str = ""  # what a message about it begins with: which of several streams it is of
 
 
 class StreamSignature:
@@ -103,12 +104,13 @@ class StreamSignature:
         )
         self._check_empty = Checker(rules, refuse_empty=False)
 
-    def chunk(self, value: Any) -> Chunk:
+    def chunk(self, value: Any, label: str = "") -> Chunk:
         """A checked chunk.
 
         Args:
             value: a dict of input names to arrays without the batch axis, or the bare array where the model has
                 one input beside its states.
+            label: what messages about it begin with, once it is checked.
 
         Raises:
             InputError: it does not fit, and the subclass names the cause.
@@ -125,7 +127,7 @@ class StreamSignature:
             self.nan.check_row(arrays, self._steps_of)
         if steps and not self.masked_steps_allowed and self.masked_steps_by_value:
             self._refuse_masked(arrays)
-        return Chunk(arrays, steps)
+        return Chunk(arrays, steps, label)
 
     def groups(self, chunks: Sequence[Chunk]) -> list[list[int]]:
         """Which chunks share a run: all that have steps, or those of one size where nothing tells padding apart."""
@@ -229,8 +231,8 @@ class StreamSignature:
         alike = values.size and (values == values.flat[0]).all()
         value = f"is {values.flat[0].item():g}" if alike else "is one"
         return (
-            f"step {step} of {name!r} {value}, which the model masks, and what it gives there depends on the chunk "
-            "before: leave such steps out"
+            f"{chunk.label}step {step} of {name!r} {value}, which the model masks, and what it gives there depends on "
+            "the chunk before: leave such steps out"
         )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from seqport.runtime.errors import InputError, InputValueError, StreamIdError
-from seqport.runtime.stream_model import MaskedStepError, StreamModel
+from seqport.runtime.errors import InputError, StreamIdError
+from seqport.runtime.stream_model import StreamModel
 from seqport.runtime.stream_signature import Chunk
 from seqport.runtime.stream_state import FRESH, StreamState, Together
 
@@ -119,12 +119,7 @@ class Streams:
             )
         checked = [self._checked(name, chunk) for name, chunk in chunks.items()]
         names = tuple(chunks)
-        try:
-            answers = self._push(names, checked)
-        except MaskedStepError as error:
-            name = next(name for name, chunk in zip(names, checked, strict=True) if chunk is error.chunk)
-            raise InputValueError(f"stream {name!r}: {error}") from error
-        return dict(zip(names, answers, strict=True))
+        return dict(zip(names, self._push(names, checked), strict=True))
 
     def _push(self, names: tuple[Hashable, ...], checked: list[Chunk]) -> list[dict[str, np.ndarray]]:
         with self._lock:
@@ -203,10 +198,11 @@ class Streams:
             self._states[name] = state
 
     def _checked(self, name: Hashable, chunk: Any) -> Chunk:
+        label = f"stream {name!r}: "
         try:
-            return self._model.signature.chunk(chunk)
+            return self._model.signature.chunk(chunk, label)
         except InputError as error:
-            raise type(error)(f"stream {name!r}: {error}") from error
+            raise type(error)(f"{label}{error}") from error
 
     def _state(self, name: Hashable) -> StreamState:
         self._settle()
