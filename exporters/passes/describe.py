@@ -6,6 +6,8 @@ Needs: a graph that kept the contract, and its output axes. Guarantees: one meta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -115,7 +117,8 @@ def sequences_of(job: Job, axes: Axes, roles: Roles) -> tuple[SequenceInfo, ...]
         key = lengths or axis
         # An axis that some layer has lengths for is described by them, even if another layer masks it.
         if key not in found and axis not in {sequence.axis for sequence in found.values()}:
-            found[key] = _sequence(lengths, item, position, batch, job.capture, axes)
+            fixed = roles.fixed_steps.get(lengths or "", {})
+            found[key] = _sequence(lengths, item, position, batch, job.capture, axes, fixed)
     return tuple(found.values())
 
 
@@ -142,11 +145,17 @@ def _fixed(item: Input, place: int) -> int | None:
 
 
 def _sequence(
-    lengths: str | None, data: Input, position: int, batch: str | int, capture: Capture, axes: Axes
+    lengths: str | None,
+    data: Input,
+    position: int,
+    batch: str | int,
+    capture: Capture,
+    axes: Axes,
+    fixed: Mapping[str, int],
 ) -> SequenceInfo:
     axis = data.axes[position]
     inputs = {data.name: position}
-    outputs: dict[str, int] = {}
+    outputs = dict(fixed)
     if isinstance(axis, str):  # whatever else has the axis is padded along it too
         sharing = [i for i in capture.inputs if axis in i.axes and batch in i.axes and i.name != data.name]
         inputs |= {item.name: item.axes.index(axis) for item in sharing}

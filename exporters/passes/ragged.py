@@ -86,7 +86,8 @@ class _Proof:
             feed = batch.alone(row)
             alone = _run(self._session, [*names, *self._witnesses], feed)
             for info in outputs:
-                trimmed, expected = batch.trimmed(info, together[info.name], row), alone[info.name]
+                found = np.take(together[info.name], [row], axis=info.axes.index(batch.batch_axis))
+                trimmed, expected = (batch.trimmed(info, array, row) for array in (found, alone[info.name]))
                 if self._measured.judge.difference(info.name, feed, trimmed, expected, TOLERANCE, exact=False):
                     return False
             for name in self._witnesses:
@@ -137,9 +138,8 @@ class _Batch:
             found[item.name] = array
         return found
 
-    def trimmed(self, info: TensorInfo, output: np.ndarray, row: int) -> np.ndarray:
-        """One row of an output of the whole batch, as `predict` would cut it."""
-        array = np.take(output, [row], axis=info.axes.index(self.batch_axis))
+    def trimmed(self, info: TensorInfo, array: np.ndarray, row: int) -> np.ndarray:
+        """The output of one row, as `predict` would cut it."""
         for place, sequence in enumerate(self.sequences):
             axis = sequence.outputs.get(info.name)
             if axis is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqport.exporters.passes.axes_found import Axes, found_axes
 from seqport.exporters.passes.experiments import size_of, unmasked
+from seqport.exporters.passes.fixed_steps import outputs_along
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.layers_seen import Layers
 from seqport.exporters.passes.lengths_found import Lengths, found_lengths
@@ -28,11 +29,13 @@ class Roles:
         axes: the axis of the rows, and that of the steps.
         lengths: the inputs that count the steps of an axis.
         states: the inputs that take what an output gave before.
+        fixed_steps: lengths of an axis of fixed size → each output that has its steps, with their place.
     """
 
     axes: Axes = field(default_factory=Axes)
     lengths: Lengths = field(default_factory=Lengths)
     states: tuple[StateInfo, ...] = ()
+    fixed_steps: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def found_roles(job: Job, measured: Measured) -> Roles:
@@ -61,4 +64,9 @@ def found_roles(job: Job, measured: Measured) -> Roles:
             lengths=tuple(lengths.axes),
         )
     )
-    return Roles(axes, lengths, states)
+    fixed_steps = {
+        name: outputs_along(measured.session, inputs, measured.outputs, whole, name, axis)
+        for name, axis in lengths.axes.items()
+        if isinstance(axis, int)
+    }
+    return Roles(axes, lengths, states, fixed_steps)

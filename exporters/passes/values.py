@@ -109,12 +109,16 @@ class Values:
         return ""
 
     def _compare_negative(self) -> None:
-        """Negative numbers, which ONNX counts from the end where they are indices: taken only where both agree."""
+        """Negative numbers, which ONNX counts from the end where they are indices: taken only where both agree.
+
+        Where the model refuses them, so does the runtime, wherever in the model they are looked up.
+        """
         for name in self._varied(floats=False):
             others = {other for other in self._usual if other != name}
             for vary in NEGATIVE.values():
-                answers = self._answers(varied(self._usual, self._inputs, {*self._kept, *others}, vary, floats=False))
-                if answers is not None and self._differs(answers, exact=True):
+                inputs = varied(self._usual, self._inputs, {*self._kept, *others}, vary, floats=False)
+                answers = self._answers(inputs)
+                if answers is None or self._differs(answers, exact=True):
                     self._job.not_negative.add(name)
 
     def _compare_undefined(self) -> None:

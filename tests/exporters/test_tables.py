@@ -82,3 +82,17 @@ def test_ids_of_keras_count_from_the_end_as_its_embedding_does(tmp_path: Path) -
     np.testing.assert_allclose(session.run({"ids": some})["output"], np.asarray(model(some)), atol=1e-6)
     with pytest.raises(InputValueError, match=r"holds the id -11 at \[0, 0\], expected -10 to 9"):
         session.run({"ids": np.array([[-11, 5]], np.int32)})
+
+
+@pytest.mark.parametrize("treat", [lambda ids, e: e(ids[:, 1:]), lambda ids, e: e(ids * 2)], ids=["sliced", "doubled"])
+def test_negative_ids_are_refused_wherever_they_are_looked_up(treat: Treat, tmp_path: Path) -> None:
+    """Where no range of them follows from the graph, what the model itself refuses is refused."""
+    model = Reader(treat).eval()
+    path = export(model, tmp_path / "m.onnx", inputs=[Input("ids", ("batch", "seq"), "int64")], outputs=["y"]).path
+    session = Session(path, "cpu")
+    for bad in (-1, 10):
+        ids = np.array([[1, 4, bad]])
+        with pytest.raises(IndexError):
+            model(torch.from_numpy(ids))
+        with pytest.raises(InputValueError):
+            session.run({"ids": ids})
