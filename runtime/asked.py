@@ -1,6 +1,6 @@
-"""What a network that generates is asked before: whether it says probabilities, and whether its rows are strangers.
+"""What a network that generates is asked before tokens are drawn: whether it says probabilities.
 
-Both are found once, with the same made-up tokens and states every time: were they judged by each answer, a row's tokens
+That is found once, with the same made-up tokens and states every time: were it judged by each answer, a row's tokens
 would hang on the company that it is in.
 """
 
@@ -17,8 +17,6 @@ from seqport.runtime.feedback import Feedback
 Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
 _ROWS = 16
 _LARGE = 32.0  # states of one row, so that a peak among several rows shows
-# What a row may differ by in company: other batches are rounded otherwise.
-_CLOSE = 1e-4
 _SUM = 1e-3  # how close to 1 the sum of probabilities is
 
 
@@ -48,18 +46,6 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
             "probabilities either; export the model with logits, or with their softmax, as its answer"
         )
     return True
-
-
-def rows_mix(step: Step, feedback: Feedback) -> bool:
-    """Whether a row's answer depends on the rows beside it (a softmax over the batch, a peak of all)."""
-    for feed in _asked(feedback):
-        together = feedback.answer(step(feed)).astype(np.float64)
-        rows = len(together)
-        for row in {0, rows // 2, rows - 1} if rows > 1 else ():
-            alone = feedback.answer(step(feedback.rows_of(feed, np.array([row])))).astype(np.float64)[0]
-            if not np.allclose(together[row], alone, rtol=_CLOSE, atol=_CLOSE, equal_nan=True):
-                return True
-    return False
 
 
 def _asked(feedback: Feedback) -> list[dict[str, np.ndarray]]:

@@ -213,7 +213,7 @@ class Calls(ABC):
                 "states and encoder both came, and the encoder's final states are the initial ones: give one"
             )
         if self._generation is None:
-            self._generation = Generation(self.description, self._squashed, asks=True)
+            self._generation = Generation(self.description, self._squashed)
         states = encoded_by(encoder, inputs, self.description) or states
         return self._generation.rows(run, first, states, ending=ending, sampling=sampling, batch_size=batch_size)
 

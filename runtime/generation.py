@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seqport.runtime.artifact import Description
-from seqport.runtime.asked import gives_probabilities, rows_mix
+from seqport.runtime.asked import gives_probabilities
 from seqport.runtime.errors import InputError, InputSizeError
 from seqport.runtime.feedback import Feedback
 from seqport.runtime.options import GENERATED_AT_ONCE
@@ -55,19 +55,16 @@ class Generation:
     Args:
         description: of the network.
         squashed: whether its answers come out of a Softmax or the like; see `gives_probabilities`.
-        asks: find out first whether rows change each other's answers; such rows never share a step.
 
     Raises:
         ArtifactError: the network has not one sequence input and one output beside its states, or no states.
     """
 
-    def __init__(
-        self, description: Description, squashed: Callable[[], bool | None] = lambda: None, *, asks: bool = False
-    ) -> None:
+    def __init__(self, description: Description, squashed: Callable[[], bool | None] = lambda: None) -> None:
         self._feedback = Feedback.of(description)
-        self._squashed, self._asks = squashed, asks
+        self._squashed = squashed
         self._probabilities: bool | None = None
-        self._mixes: bool | None = None if description.rows_independent else True
+        self._rows_share_steps = description.rows_independent
 
     def rows(
         self,
@@ -86,7 +83,7 @@ class Generation:
         given = feedback.given(states or {})
         start = feedback.start(first, feedback.rows(given))
         initial = feedback.initial(given, len(start))
-        batch_size = 1 if self._rows_mix(step, len(start)) else batch_size
+        batch_size = batch_size if self._rows_share_steps else 1
         choose = self._chooser(step, sampling or Sampling(), len(start))
         written = Written(start, ending.max_steps)
         alive = np.arange(min(batch_size, len(start)))
@@ -131,8 +128,3 @@ class Generation:
         if self._probabilities is None:
             self._probabilities = gives_probabilities(step, self._feedback, self._squashed())
         return Sampler(sampling, rows, probabilities=self._probabilities)
-
-    def _rows_mix(self, step: Step, rows: int) -> bool:
-        if self._asks and rows > 1 and self._mixes is None:
-            self._mixes = rows_mix(step, self._feedback)
-        return bool(self._mixes)
