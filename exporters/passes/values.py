@@ -124,17 +124,27 @@ class Values:
     def _compare_undefined(self) -> None:
         """NaN and infinities: where the model has an answer to them (missing values, say), it is the artifact's too.
 
-        Where the model answers NaN as well, the artifact may not: ONNX Runtime's GRU and LSTM make numbers of it, which
-        a session knows and sees to.
+        Each number of the model's is compared, whatever stands beside it. Where the model answers NaN as well, the
+        artifact may not: ONNX Runtime's GRU and LSTM make numbers of it, which a session knows and sees to.
         """
         for name, vary in UNDEFINED.items():
             answers = self._answers(varied(self._usual, self._inputs, self._kept, vary, floats=True))
-            said = self._differs(answers, exact=True) if answers is not None else ""
-            if answers is None or not said:
-                continue
-            floats = [value for value in answers.expected.values() if np.asarray(value).dtype.kind == "f"]
-            if floats and all(np.isfinite(value).all() for value in floats):
+            said = self._differs(_where_defined(answers), exact=True) if answers is not None else ""
+            if said:
                 self._job.refusals.append(_refusal(f"{said} at {name}", self._varied(floats=True)))
+
+
+def _where_defined(answers: _Answers) -> _Answers:
+    """The same, with the model's own NaN taken for the artifact's; and no classes, which NaN has none of."""
+    expected = {name: np.asarray(value) for name, value in answers.expected.items()}
+    expected = {name: value for name, value in expected.items() if value.dtype.kind == "f"}
+    found = answers.found and {
+        name: np.where(np.isnan(value), value, answers.found[name]).astype(answers.found[name].dtype)
+        if value.shape == answers.found[name].shape
+        else answers.found[name]
+        for name, value in expected.items()
+    }
+    return _Answers(answers.inputs, expected, found, answers.reason)
 
 
 def _refusal(said: str, inputs: list[str]) -> Refusal:
