@@ -5,13 +5,13 @@ and `stamp` follow the list because they pass measured axes on; see `seqport.exp
 """
 
 from seqport.exporters.passes.describe import declare_inputs
-from seqport.exporters.passes.integers import widen_integers
+from seqport.exporters.passes.exact_forms import write_exactly
 from seqport.exporters.passes.lowering import lower_recurrent
 from seqport.exporters.passes.opset import set_opset
 from seqport.exporters.passes.products import join_products
 from seqport.exporters.passes.roll import roll_loops
 from seqport.exporters.passes.tidy import tidy
 
-PASSES = (roll_loops, lower_recurrent, join_products, widen_integers, set_opset, tidy, declare_inputs)
+PASSES = (roll_loops, lower_recurrent, join_products, write_exactly, set_opset, tidy, declare_inputs)
 
 __all__ = ["PASSES"]

@@ -114,7 +114,9 @@ class Rounding:
         self._model, self._session = model, session
 
     def moves(self, inputs: Arrays, name: str, *, inputs_too: bool) -> np.ndarray:
-        """The largest move of each element of an output; infinite where it becomes another whole number or flag.
+        """The largest move of each element of an output; infinite where it becomes another whole number, or infinite.
+
+        What becomes NaN has not moved: that is 0 / 0, where something was lost.
 
         Args:
             inputs: what the artifact answers.
@@ -131,8 +133,8 @@ class Rounding:
                 noise = random.uniform(-1, 1, _POOL_SIZE) * np.finfo(np.float32).eps * _ULPS_OF_PRODUCTS
                 (after,) = session.run([name], {**feed, _POOL: noise.astype(np.float32)})
                 gap = gaps(np.asarray(after), before)
-                if gap is not None:  # a number that becomes NaN or infinite has not moved by any amount
-                    found = np.maximum(found, gap if before.dtype.kind != "f" else np.where(np.isfinite(gap), gap, 0))
+                if gap is not None:
+                    found = np.maximum(found, np.where(_nan(np.asarray(after)) | _nan(before), 0, gap))
         return found * (_ORDERS if before.dtype.kind == "f" else 1.0)
 
     @cached_property
@@ -279,8 +281,7 @@ class Judge:
             return 0.0
         with np.errstate(invalid="ignore"):  # infinities that are the same are no distance apart, and not asked about
             apart = gap * unit  # in the output's own numbers, as the moves are
-            # Rounding turns one class into another, but no number into NaN: that is 0 / 0, where something was lost.
-            rounds = wrong & (np.isfinite(gap) | (expected.dtype.kind != "f"))
+            rounds = wrong & ~(_nan(found) ^ _nan(expected))
             if rounds.any():
                 wrong &= ~(rounds & (apart <= self._rounding.moves(inputs, name, inputs_too=False)))
             smooth = wrong & np.isfinite(gap)

@@ -7,10 +7,11 @@ input that the runtime holds callers to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 
 from seqport.exporters.errors import Refusal
@@ -18,6 +19,9 @@ from seqport.exporters.passes.draws import Draws, is_per_row
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
 from seqport.exporters.passes.regimes import FLOATS, NEGATIVE, UNDEFINED, WHOLE, Arrays, varied
+from seqport.exporters.serial import light
+from seqport.runtime.rewriting.not_a_number import what_hides_nan
+from seqport.runtime.rewriting.reading import nodes_within, subgraphs
 
 # Regimes of single values that an operator may treat in a way of their own: there no input may move, not by one bit.
 _EXACT = frozenset(name for name in FLOATS if not name.startswith("values"))
@@ -124,27 +128,43 @@ class Values:
     def _compare_undefined(self) -> None:
         """NaN and infinities: where the model has an answer to them (missing values, say), it is the artifact's too.
 
-        Each number of the model's is compared, whatever stands beside it. Where the model answers NaN as well, the
-        artifact may not: ONNX Runtime's GRU and LSTM make numbers of it, which a session knows and sees to.
+        Each number of the model's is compared, whatever stands beside it. Where the model answers NaN, the artifact may
+        not, and other numbers may follow from that: ONNX Runtime's GRU and LSTM make numbers of NaN, and a maximum
+        passes it over, which a session knows and sees to.
         """
         for name, vary in UNDEFINED.items():
             answers = self._answers(varied(self._usual, self._inputs, self._kept, vary, floats=True))
-            said = self._differs(_where_defined(answers), exact=True) if answers is not None else ""
-            if said:
-                self._job.refusals.append(_refusal(f"{said} at {name}", self._varied(floats=True)))
+            for each in _where_defined(answers) if answers is not None else ():
+                (output,) = each.expected
+                said = self._differs(each, exact=True)
+                if said and not _what_hides_nan(self._job.model, output):
+                    self._job.refusals.append(_refusal(f"{said} at {name}", self._varied(floats=True)))
 
 
-def _where_defined(answers: _Answers) -> _Answers:
-    """The same, with the model's own NaN taken for the artifact's; and no classes, which NaN has none of."""
-    expected = {name: np.asarray(value) for name, value in answers.expected.items()}
-    expected = {name: value for name, value in expected.items() if value.dtype.kind == "f"}
-    found = answers.found and {
-        name: np.where(np.isnan(value), value, answers.found[name]).astype(answers.found[name].dtype)
-        if value.shape == answers.found[name].shape
-        else answers.found[name]
-        for name, value in expected.items()
-    }
-    return _Answers(answers.inputs, expected, found, answers.reason)
+def _where_defined(answers: _Answers) -> Iterator[_Answers]:
+    """Each output of floats by itself, with the model's own NaN taken for the artifact's."""
+    for name, value in answers.expected.items():
+        expected = np.asarray(value)
+        found = None if answers.found is None else answers.found[name]
+        if expected.dtype.kind != "f":
+            continue
+        if found is not None and found.shape == expected.shape and found.dtype.kind == "f":
+            found = np.where(np.isnan(expected), expected, found)
+        yield _Answers(answers.inputs, {name: expected}, None if found is None else {name: found}, answers.reason)
+
+
+def _what_hides_nan(model: ir.Model, output: str) -> str:
+    """The node behind an output that makes a number of NaN, as a session names it."""
+    graph = light(model)[0].graph
+    wanted, behind = {output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            behind.append(node)
+            wanted.update(node.input)
+            wanted.update(name for inner in subgraphs(node) for each in nodes_within(inner) for name in each.input)
+    del graph.node[:]
+    graph.node.extend(reversed(behind))
+    return what_hides_nan(graph)
 
 
 def _refusal(said: str, inputs: list[str]) -> Refusal:

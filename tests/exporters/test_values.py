@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqport.exporters import ExportError, export
+from seqport.runtime import InputValueError, Session
 
 Run = Callable[[Any, Tensor], Tensor]
 LARGE = 2**31 + 5
@@ -63,6 +64,20 @@ FLOATS: dict[str, tuple[Run, np.ndarray]] = {
     ),
     "logsigmoid": (lambda self, x: functional.logsigmoid(x) + _summed(self, x), _times(100)),
     "log1p": (lambda self, x: torch.log1p(x) * self.recurrent(x)[0].sum(-1, keepdim=True), _times(1e-4)),
+    "logaddexp": (lambda self, x: torch.logaddexp(x, 2 * x) + _summed(self, x), _times(1000)),
+    "atan2": (lambda self, x: torch.atan2(x, x.flip(-1)) + _summed(self, x), _tenths()),
+    "unit vectors, one of them infinite": (
+        lambda self, x: functional.normalize(x, dim=-1) + _summed(self, torch.zeros_like(x)),
+        np.where(_times(1) > 1.5, np.float32(np.inf), _times(1)),
+    ),
+    "the nearest of 130 steps": (
+        lambda self, x: functional.interpolate(self.recurrent(x)[0].transpose(1, 2), size=10),
+        np.random.default_rng(0).standard_normal((2, 130, FEATURES)).astype(np.float32),
+    ),
+    "the nearest at 0.3 of the steps": (
+        lambda self, x: functional.interpolate(self.recurrent(x)[0].transpose(1, 2), scale_factor=0.3),
+        np.random.default_rng(0).standard_normal((2, 130, FEATURES)).astype(np.float32),
+    ),
     "expm1": (lambda self, x: torch.expm1(x) * self.recurrent(x)[0].sum(-1, keepdim=True), _times(1e-4)),
     "floor division": (lambda self, x: x // 0.1 + _summed(self, x), _tenths()),
     "floor division by what is negative": (lambda self, x: x // -0.3 + _summed(self, x), _tenths()),
@@ -90,7 +105,7 @@ def _agrees(run: Run, item: Any, arrays: np.ndarray, path: Path) -> None:
     with torch.no_grad():
         expected = model(torch.from_numpy(arrays)).numpy()
     (found,) = ort.InferenceSession(path).run(None, {item.name: arrays})
-    scale = max(1e-9, float(np.abs(expected).max()))
+    scale = max(1e-9, float(np.abs(expected[np.isfinite(expected)]).max()))
     np.testing.assert_allclose(np.asarray(found) / scale, expected / scale, rtol=0, atol=1e-5)
 
 
@@ -147,3 +162,29 @@ def test_a_standard_deviation_over_one_step_is_a_limit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Wrapped(run, recurrent=nn.GRU(FEATURES, HIDDEN, batch_first=True)).eval()
     assert export(model, tmp_path / "m.onnx", [X]).description.limits == {"seq": (2, None)}
+
+
+def test_what_only_rounds_is_not_refused(tmp_path: Path) -> None:
+    """At 1e-4 a probability of 0.5 has lost three digits of its logit, in another way in every runtime."""
+    model = Wrapped(
+        lambda self, x: torch.logit(torch.sigmoid(x), eps=1e-6) + _summed(self, x),
+        recurrent=nn.GRU(FEATURES, HIDDEN, batch_first=True),
+    ).eval()
+    assert export(model, tmp_path / "m.onnx", [X]).path.exists()
+
+
+CODES = torch.arange(12.0).reshape(4, 3)
+CHOICES: dict[str, Run] = {
+    "codes": lambda self, x: CODES[self.head(self.recurrent(x)[0]).argmax(-1)],
+    "one of four": lambda self, x: functional.one_hot(self.head(self.recurrent(x)[0]).argmax(-1), 4).float(),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_among_nan_is_refused_by_the_session_alone(name: str, tmp_path: Path) -> None:
+    parts = {"recurrent": nn.GRU(FEATURES, HIDDEN, batch_first=True), "head": nn.Linear(HIDDEN, 4)}
+    path = export(Wrapped(CHOICES[name], **parts).eval(), tmp_path / "m.onnx", [X]).path
+    x = np.zeros((1, 3, FEATURES), np.float32)
+    x[0, 1, 0] = np.nan
+    with pytest.raises(InputValueError, match="ArgMax"):
+        Session(path, "cpu").run({"x": x})

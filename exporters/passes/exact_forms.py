@@ -1,8 +1,9 @@
-"""Operators on 64-bit whole numbers that ONNX Runtime computes in 32 bits, in a form that it does not.
+"""Operators that ONNX Runtime computes otherwise than ONNX defines them, in a form that it computes right.
 
 Needs: a lowered graph. Guarantees: no Clip, Relu, Sign, Min or Max of an int64 input's elements; comparisons, which
 look at all 64 bits, choose in their place. ONNX Runtime 1.31 takes 2**31 + 5 for a negative number in all five. Lengths
-stay as they are: none is that long, and the runtime knows their usual forms.
+stay as they are: none is that long, and the runtime knows their usual forms. And every Clip of floats has both bounds:
+ONNX Runtime takes a missing one for the largest number, to which it then cuts infinity.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from seqport.exporters.passes.draws import is_per_row
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.roles import upstream
 
+_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
-def widen_integers(job: Job) -> None:
-    """Write them with comparisons."""
+
+def write_exactly(job: Job) -> None:
+    """Write them so."""
+    for node in list(job.model.graph.all_nodes()):
+        if node.op_type == "Clip" and node.domain == "":
+            _close(node)
     elements = {item.name for item in job.capture.inputs if not is_per_row(item)}
     for node in list(job.model.graph):
         write = _FORMS.get(node.op_type) if node.domain == "" else None
@@ -29,6 +35,19 @@ def widen_integers(job: Job) -> None:
         written = write(Builder(node, node.name or node.op_type), node)
         replace(job.model.graph, node.outputs[0], written, node)
         job.model.graph.remove(node, safe=True)
+
+
+def _close(clip: ir.Node) -> None:
+    """Give a Clip of floats the bound that it lacks."""
+    value, low, high = (*clip.inputs, None, None)[:3]
+    assert value is not None
+    dtype = next((each.dtype for each in (value, low, high) if each is not None and each.dtype is not None), None)
+    if dtype is None or dtype not in _FLOATS or (low is None) == (high is None):
+        return
+    build = Builder(clip, clip.name or "Clip")
+    clip.resize_inputs(3)
+    bound = build.const(-np.inf if low is None else np.inf, dtype.numpy(), "bound")
+    clip.replace_input_with(1 if low is None else 2, bound)
 
 
 def _chosen(build: Builder, compare: str, one: ir.Value, other: ir.Value) -> ir.Value:
