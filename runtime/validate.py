@@ -270,8 +270,8 @@ def _check_ids(name: str, ids: np.ndarray, smallest: int, largest: int) -> None:
         return
     place = tuple(np.argwhere((ids < smallest) | (ids > largest))[0].tolist())
     raise InputValueError(
-        f"input {name!r} holds the id {ids[place].item()} at {_shape(place)}, expected {smallest} to {largest}, the "
-        "rows of the model's table: a token that the model does not know needs an id of its own there"
+        f"input {name!r} holds the id {ids[place].item()} at {_shape(place)}, expected {smallest} to {largest}, which "
+        "is what the model knows: anything else needs an id of its own among these"
     )
 
 

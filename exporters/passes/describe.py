@@ -62,7 +62,7 @@ def stamp(job: Job, measured: Measured, roles: Roles, seqport_version: str) -> N
         limits=dict(measured.limits),
         proof=_proof(measured),
         precision=job.precision,
-        tables=id_ranges(job.model.graph),
+        tables={**{name: (0, largest) for name, largest in job.largest.items()}, **id_ranges(job.model.graph)},
         zeros_and_ones=tuple(item.name for item in capture.inputs if item.name in job.zeros_and_ones),
         not_negative=tuple(item.name for item in capture.inputs if item.name in job.not_negative),
     )
@@ -104,6 +104,7 @@ def _recurrent(job: Job, roles: Roles) -> tuple[RecurrentInfo, ...]:
 def sequences_of(job: Job, axes: Axes, roles: Roles) -> tuple[SequenceInfo, ...]:
     """One entry for each input of lengths, and one for each axis that the model masks by its data."""
     found: dict[str | int, SequenceInfo] = {}
+    tables = id_ranges(job.model.graph)
     for node in native_nodes(job.model):
         data = data_sources(node, job.capture.inputs)
         if not Layers.takes_lengths(node) or not data:
@@ -118,7 +119,7 @@ def sequences_of(job: Job, axes: Axes, roles: Roles) -> tuple[SequenceInfo, ...]
         # An axis that some layer has lengths for is described by them, even if another layer masks it.
         if key not in found and axis not in {sequence.axis for sequence in found.values()}:
             fixed = roles.fixed_steps.get(lengths or "", {})
-            found[key] = _sequence(lengths, item, position, batch, job.capture, axes, fixed)
+            found[key] = _sequence(lengths, item, position, batch, job.capture, axes, fixed, tables)
     return tuple(found.values())
 
 
@@ -152,6 +153,7 @@ def _sequence(
     capture: Capture,
     axes: Axes,
     fixed: Mapping[str, int],
+    tables: Mapping[str, tuple[int, int]],
 ) -> SequenceInfo:
     axis = data.axes[position]
     inputs = {data.name: position}
@@ -167,4 +169,6 @@ def _sequence(
             if along.intersection(shape) and batch in shape
         }
     value = next((capture.padding_values[name] for name in inputs if name in capture.padding_values), 0.0)
+    smallest = max((low for name, (low, _) in tables.items() if name in inputs), default=0)
+    value = max(value, float(smallest))  # a table that has no row 0 is looked up at padded steps too
     return SequenceInfo(axis, batch, lengths, inputs, outputs, value)

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import onnx_ir as ir
 
 from seqport.exporters.capture import Arrays
 from seqport.exporters.signature import Input, axis_names
@@ -42,8 +41,6 @@ FAR = Sizes((2, LONG, LONG + 4, LONG + 6), 0, True)
 
 # A model may need more steps than that (a convolution over time): then all sizes grow.
 SCALES = (1, 8)
-# Operators behind which ids are the same ids.
-_KEEPS_IDS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice"})
 # Ways to draw values, the likeliest first; a model that refuses one may take another.
 KINDS = ("usual", "ones", "short", "long")
 
@@ -57,14 +54,14 @@ class Draws:
         roles: which of them hold lengths, and of which axis.
         example: the user's own values by name, which are drawn from where they are given.
         padding: name → the value that the model itself masks.
-        ids: name → how many rows the smallest table has that the input is an index of.
+        ids: input of ids → the smallest and the largest that every table has which they reach.
     """
 
     inputs: Sequence[Input]
     roles: Roles
     example: Arrays
     padding: Mapping[str, float]
-    ids: Mapping[str, int]
+    ids: Mapping[str, tuple[int, int]]
 
     def sizes(self, sizes: Sizes, scale: int) -> dict[str, int]:
         """Every dynamic axis's size."""
@@ -107,7 +104,10 @@ class Draws:
             return _mask(shape, kind, random).astype(item.dtype)
         if not item.dtype.startswith("float"):
             # Small where no table bounds it: an int may be an id all the same. Zeros may be masked, so some are drawn.
-            ids = random.integers(0, self.ids.get(item.name, 2), shape) * (random.random(shape) < 0.8)
+            low, high = self.ids.get(item.name, (0, 1))
+            ids = random.integers(min(max(low, 0), high), high + 1, shape)
+            if low <= 0 <= high:
+                ids *= random.random(shape) < 0.8
             return (np.ones(shape) if kind == "ones" else ids).astype(item.dtype)
         if kind != "usual" and is_per_row(item):  # perhaps lengths: fractions of the longest, or whole
             longest = min((n for axis, n in found.items() if axis != item.axes[0]), default=1)
@@ -123,7 +123,7 @@ class Draws:
         axis = self.roles.get(item.name)
         if axis is not None:
             return found[axis] if isinstance(axis, str) else axis
-        if not is_per_row(item) or not item.dtype.startswith("int"):
+        if not is_per_row(item) or not item.dtype.startswith("int") or item.name in self.ids:
             return None
         others = [found[a] for other in self.inputs for a in other.axes if isinstance(a, str) and a != item.axes[0]]
         return min(others, default=None)
@@ -132,21 +132,6 @@ class Draws:
 def is_per_row(item: Input) -> bool:
     """Whether an input holds one value a row."""
     return len(item.axes) >= 1 and all(axis == 1 for axis in item.axes[1:])
-
-
-def id_bounds(graph: ir.Graph) -> dict[str, int]:
-    """Input → rows of the smallest table that it is an index of."""
-    bounds: dict[str, int] = {}
-    for node in graph:
-        table, ids = (*node.inputs, None)[:2] if node.op_type == "Gather" else (None, None)
-        if table is None or ids is None or table.const_value is None or node.attributes.get_int("axis", 0) != 0:
-            continue
-        while (producer := ids.producer()) is not None and producer.op_type in _KEEPS_IDS and producer.inputs[0]:
-            ids = producer.inputs[0]
-        if ids.is_graph_input() and ids.name:
-            rows = table.const_value.numpy().shape[0]
-            bounds[ids.name] = min(rows, bounds.get(ids.name, rows))
-    return bounds
 
 
 def tries() -> Iterator[tuple[int, str]]:

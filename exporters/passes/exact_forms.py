@@ -16,7 +16,7 @@ import onnx_ir as ir
 from seqport.exporters.passes.builder import Builder, replace
 from seqport.exporters.passes.draws import is_per_row
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.roles import upstream
+from seqport.exporters.passes.roles import sizes_sources, upstream
 
 _FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
@@ -26,7 +26,8 @@ def write_exactly(job: Job) -> None:
     for node in list(job.model.graph.all_nodes()):
         if node.op_type == "Clip" and node.domain == "":
             _close(node)
-    elements = {item.name for item in job.capture.inputs if not is_per_row(item)}
+    lengths = sizes_sources(job.model)
+    elements = {item.name for item in job.capture.inputs if not (is_per_row(item) and item.name in lengths)}
     for node in list(job.model.graph):
         write = _FORMS.get(node.op_type) if node.domain == "" else None
         value = node.inputs[0] if write else None

@@ -24,6 +24,7 @@ class Job:
         precision: what another precision than the model's own costs, where one was asked for.
         soft_masks: layer → a mask of floats that holds its state, taken for zeros and ones.
         zeros_and_ones: inputs that a mask is computed from, which it is one only if they hold zeros and ones.
+        largest: input of whole numbers → the largest that the model takes, where the artifact takes more.
         not_negative: inputs of whole numbers at whose negative values the artifact is not the model.
         description: filled last.
     """
@@ -37,6 +38,7 @@ class Job:
     soft_masks: dict[str, str] = field(default_factory=dict)
     zeros_and_ones: set[str] = field(default_factory=set)
     not_negative: set[str] = field(default_factory=set)
+    largest: dict[str, int] = field(default_factory=dict)
     description: Description | None = None
 
     def __post_init__(self) -> None:

@@ -21,12 +21,13 @@ from seqport.exporters.capture import Arrays
 from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.passes.conditions import asked, asked_further
-from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, id_bounds, tries
+from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
 from seqport.exporters.passes.limits import Limits, NoAnswerError, measured_limits, require_answer
 from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
+from seqport.exporters.passes.tables import id_ranges
 from seqport.exporters.passes.turning import far, farthest, rows_of, smallest_above, turns_of, untried
 from seqport.exporters.passes.values import Values
 from seqport.exporters.serial import session_of
@@ -89,7 +90,11 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     """
     session = session_for(job.model)
     draws = Draws(
-        job.capture.inputs, _roles(job), example or {}, job.capture.padding_values, id_bounds(job.model.graph)
+        job.capture.inputs,
+        _roles(job),
+        example or {},
+        job.capture.padding_values,
+        id_ranges(job.model.graph, partly=True),
     )
     runs, scale, kind = _measured(job, session, draws)
     if runs[0].expected is not None:
@@ -115,7 +120,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     values: tuple[str, ...] = ()
     if runs[0].expected is not None and not job.refusals:
         tolerance = HALF_TOLERANCE if half else TOLERANCE
-        values = Values(job, session, draws, judge, tolerance, runs[0].inputs).compare()
+        values = Values(job, session, draws, judge, tolerance, [run.inputs for run in measured], kind).compare()
     outputs = tuple(
         TensorInfo(name, array.dtype.name, _axes(name, runs, draws.roles)) for name, array in runs[0].outputs.items()
     )

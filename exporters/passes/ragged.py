@@ -8,26 +8,32 @@ from is compared with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnxruntime as ort
 
-from seqport.exporters.passes.draws import MEASURED
+from seqport.exporters.passes.draws import FAR, MEASURED, Sizes
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import gaps
 from seqport.exporters.passes.probe import TOLERANCE, Measured
-from seqport.exporters.passes.witnesses import is_discrete, session_with_witnesses
+from seqport.exporters.passes.witnesses import Witnesses, is_discrete, witnesses
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import SequenceInfo, TensorInfo
 
 Sequences = tuple[SequenceInfo, ...]
 Arrays = dict[str, np.ndarray]
 
-# How much larger each row's values are than usual: what limits, centres or scales over a batch shows beside these.
-_MAGNITUDES = (1, 30, 0.1, 1000, 1, 0.01, 100, 3, 1, 0.3, 10, 1)
+# How much larger each row's values are than usual: what limits, centres or scales over a batch shows beside these. One
+# row is all zeros, one all NaN.
+_MAGNITUDES = (1, 30, 0.1, 1000, 1, 0.01, 0, 3, 1, 1e5, 100, 10, 1, float("nan"), 1)
+_TWIN = 8  # this row is the one before it once more
+# Rows of a large batch, of which some are run alone: what sets in at a number of rows.
+_MANY, _SOME = 48, (0, 1, 17, 33, 47)
 _SHAPES = MEASURED[0]._replace(ordered=False)
+# Far apart in length: what sets in at a number of padded steps.
+_FAR = FAR._replace(shorter=0, ordered=False)
 
 
 def proven(job: Job, sequences: Sequences, measured: Measured, batch_axis: str | int | None) -> tuple[Sequences, bool]:
@@ -46,11 +52,13 @@ class _Proof:
         self._job, self._sequences, self._measured, self._axis = job, sequences, measured, batch_axis
         self._inputs = job.capture.inputs
         self._by_name = {item.name: item for item in self._inputs}
+        lengths = {sequence.lengths for sequence in sequences} | set(measured.draws.roles)
         discrete = [
             info.name for info in measured.outputs if all(is_discrete(run.outputs[info.name]) for run in measured.runs)
         ]
-        found = session_with_witnesses(job.model, discrete)
-        self._session, self._witnesses = found or (measured.session, [])
+        self._witnesses = witnesses(job.model, self._by_name.keys() - lengths, discrete) or Witnesses(
+            measured.session, [], set()
+        )
 
     def holds(self, *, equal: bool) -> bool:
         """Whether every row gives alone what it gives among the others.
@@ -62,36 +70,58 @@ class _Proof:
         if not isinstance(axis, str) or any(axis not in t.axes for t in (*self._inputs, *self._measured.outputs)):
             return False
         try:
-            return all(self._agrees(batch) for batch in self._batches(axis, equal=equal))
+            return all(self._agrees(batch, rows) for batch, rows in self._batches(axis, equal=equal))
         except Exception:  # a row alone is too short for the model, or an output too short to be trimmed: not proven
             return False
 
-    def _batches(self, axis: str, *, equal: bool) -> Iterator[_Batch]:
+    def _batches(self, axis: str, *, equal: bool) -> Iterator[tuple[_Batch, Sequence[int]]]:
+        """Batches, and the rows of each that are to be run alone."""
+        feed = self._feed(_SHAPES, {axis: len(_MAGNITUDES)}, equal=equal)
+        different = self._batch(_of_magnitudes(feed, self._inputs, axis, self._kept()), axis, equal=equal)
+        yield different, range(different.rows)
+        if equal:
+            many = self._batch(self._feed(_SHAPES, {axis: _MANY}, equal=True), axis, equal=True)
+            yield many, _SOME
+            return
+        for run in self._measured.runs:  # rows that fall in length, as some models want them
+            batch = self._batch({name: array.copy() for name, array in run.inputs.items()}, axis, equal=False)
+            yield batch, range(batch.rows)
+        far = self._batch(self._feed(_FAR, {axis: len(_MAGNITUDES)}, equal=False), axis, equal=False)
+        by_length = np.argsort(next(iter(far.steps.values())))
+        yield far, by_length[[0, 1, len(by_length) // 2, -2, -1]].tolist()
+
+    def _feed(self, shapes: Sizes, rows: Mapping[str, int], *, equal: bool) -> Arrays:
+        """Drawn inputs; with equal rows, numbers of a row that are no lengths stay what they are."""
         measured = self._measured
-        sizes = _SHAPES._replace(full=equal)
-        feed = measured.draws.arrays(sizes, measured.scale, measured.kind, {axis: len(_MAGNITUDES)})
-        yield self._batch(_of_magnitudes(feed, self._inputs, axis, self._kept()), axis, equal=equal)
-        if not equal:
-            for run in measured.runs:  # rows that fall in length, as some models want them
-                yield self._batch({name: array.copy() for name, array in run.inputs.items()}, axis, equal=False)
+        sizes = {**measured.draws.sizes(shapes, measured.scale), **rows}
+        for axis, (_, largest) in measured.limits.items():
+            sizes[axis] = min(sizes[axis], largest or sizes[axis])
+        feed, whole = (
+            measured.draws.arrays(shapes._replace(full=full), measured.scale, measured.kind, sizes)
+            for full in (False, True)
+        )
+        lengths = {sequence.lengths for sequence in self._sequences} if equal else ()
+        return {name: whole[name] if name in lengths else array for name, array in feed.items()}
 
     def _kept(self) -> set[str]:
         draws = self._measured.draws
-        return {*draws.example, *draws.roles, *self._job.zeros_and_ones}
+        lengths = {sequence.lengths for sequence in self._sequences if sequence.lengths}
+        return {*draws.example, *draws.roles, *self._job.zeros_and_ones, *lengths}
 
-    def _agrees(self, batch: _Batch) -> bool:
+    def _agrees(self, batch: _Batch, rows: Iterable[int]) -> bool:
         outputs, names = self._measured.outputs, [info.name for info in self._measured.outputs]
-        together = _run(self._session, [*names, *self._witnesses], batch.feed)
-        for row in range(batch.rows):
+        together = _run(self._witnesses.session, [*names, *self._witnesses.names], batch.feed)
+        for row in rows:
             feed = batch.alone(row)
-            alone = _run(self._session, [*names, *self._witnesses], feed)
+            alone = _run(self._witnesses.session, [*names, *self._witnesses.names], feed)
             for info in outputs:
                 found = np.take(together[info.name], [row], axis=info.axes.index(batch.batch_axis))
                 trimmed, expected = (batch.trimmed(info, array, row) for array in (found, alone[info.name]))
                 if self._measured.judge.difference(info.name, feed, trimmed, expected, TOLERANCE, exact=False):
                     return False
-            for name in self._witnesses:
-                if not _same_row(together[name], alone[name], row, batch):
+            for name in self._witnesses.names:
+                same = _same_row(together[name], alone[name], row, batch)
+                if not (same or (same is None and name not in self._witnesses.behind_discrete)):
                     return False
         return True
 
@@ -160,13 +190,17 @@ def _of_magnitudes(feed: Arrays, inputs: Sequence[Input], axis: str, kept: Colle
             continue
         shape = [len(_MAGNITUDES) if name == axis else 1 for name in item.axes]
         found[item.name] = array * np.array(_MAGNITUDES, array.dtype).reshape(shape)
+    for item in inputs:
+        if axis in item.axes:
+            by_row = np.moveaxis(found[item.name], item.axes.index(axis), 0)  # a view
+            by_row[_TWIN] = by_row[_TWIN - 1]
     return found
 
 
-def _same_row(together: np.ndarray, alone: np.ndarray, row: int, batch: _Batch) -> bool:
-    """Whether a value inside the graph is the same for a row; its axes are told by their sizes."""
+def _same_row(together: np.ndarray, alone: np.ndarray, row: int, batch: _Batch) -> bool | None:
+    """Whether a value inside the graph is the same for a row, its axes told by size; None where they cannot be."""
     if together.ndim != alone.ndim:
-        return False
+        return None
     steps: Mapping[int, int] = {int(counts[row]): place for place, counts in batch.steps.items()}
     for place, (many, one) in enumerate(zip(together.shape, alone.shape, strict=True)):
         if many == one:
@@ -176,7 +210,7 @@ def _same_row(together: np.ndarray, alone: np.ndarray, row: int, batch: _Batch) 
         elif one in steps and one < many:
             together = np.take(together, range(one), axis=place)
         else:
-            return False
+            return None
     scale = np.abs(alone[np.isfinite(alone)]).max(initial=0.0)
     gap = gaps(together, alone, min(1.0, float(scale)) or 1.0)
     return gap is not None and bool((gap / np.fmax(1.0, np.abs(alone)) <= TOLERANCE).all())

@@ -83,7 +83,16 @@ WHOLE: Mapping[str, Vary] = {
     "whole numbers up to 300": _whole(0, 300),
     "whole numbers beyond 2**31": _beyond_int32,
 }
-NEGATIVE: Mapping[str, Vary] = {"negative whole numbers": _whole(-9, 9)}
+
+
+def _negative(array: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Small ones of both signs; of few numbers, the first is below zero."""
+    values = _whole(-9, 9)(array, random)
+    values.flat[:1] = -1
+    return values
+
+
+NEGATIVE: Mapping[str, Vary] = {"negative whole numbers": _negative}
 
 
 def varied(

@@ -19,6 +19,20 @@ NATIVE_OPS = frozenset(op for op, _, _ in CELLS.values())
 SEQUENCE_LENS = 4  # position among the inputs of RNN, GRU and LSTM
 # ONNX Runtime's own operator for an LSTM that computes in int8.
 QUANTISED_LSTM, QUANTISED_DOMAIN = "DynamicQuantizeLSTM", "com.microsoft"
+# Operators whose result has a size that some of their inputs tell: these, by position.
+_SIZE_OPERANDS = {
+    "Range": (0, 1, 2),
+    "ConstantOfShape": (0,),
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Pad": (1,),
+    "OneHot": (1,),
+    "Slice": (1, 2, 4),
+    "Resize": (2, 3),
+    "TopK": (1,),
+    "Loop": (0,),
+}
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
 
 
@@ -42,6 +56,18 @@ def lengths_source(node: ir.Node, inputs: Sequence[Input]) -> str | None:
     names = upstream(value)
     whole = (item for item in inputs if is_per_row(item) and not item.dtype.startswith("float"))
     return next((item.name for item in whole if item.name in names), "mask")
+
+
+def sizes_sources(model: ir.Model) -> set[str]:
+    """The graph inputs whose values become lengths of a native node, or sizes, steps or places of what is made."""
+    found: set[str] = set()
+    for node in model.graph.all_nodes():
+        places = (SEQUENCE_LENS,) if is_native(node) else _SIZE_OPERANDS.get(node.op_type, ())
+        for place in places:
+            value = node.inputs[place] if place < len(node.inputs) else None
+            if value is not None:
+                found |= upstream(value)
+    return found
 
 
 def data_sources(node: ir.Node, inputs: Sequence[Input]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ input that the runtime holds callers to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,15 @@ from seqport.exporters.errors import Refusal
 from seqport.exporters.passes.draws import Draws, is_per_row
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
-from seqport.exporters.passes.regimes import FLOATS, NEGATIVE, UNDEFINED, WHOLE, Arrays, varied
+from seqport.exporters.passes.regimes import FLOATS, NEGATIVE, UNDEFINED, WHOLE, Arrays, Vary, varied
+from seqport.exporters.passes.roles import sizes_sources
+from seqport.exporters.passes.tables import id_ranges
 from seqport.exporters.serial import light
 from seqport.runtime.rewriting.not_a_number import what_hides_nan
 from seqport.runtime.rewriting.reading import nodes_within, subgraphs
 
+# Ids and classes are looked for up to here: int8 ends there too.
+_LARGEST = 127
 # Regimes of single values that an operator may treat in a way of their own: there no input may move, not by one bit.
 _EXACT = frozenset(name for name in FLOATS if not name.startswith("values"))
 
@@ -46,16 +50,26 @@ class Values:
         draws: of its inputs.
         judge: of its answers.
         tolerance: of them.
-        usual: inputs that both answer alike.
+        probed: inputs of several sizes that both answer alike; the first are those that are varied.
+        kind: of their values: not "usual" where the model refused normal draws.
     """
 
     def __init__(
-        self, job: Job, session: ort.InferenceSession, draws: Draws, judge: Judge, tolerance: float, usual: Arrays
+        self,
+        job: Job,
+        session: ort.InferenceSession,
+        draws: Draws,
+        judge: Judge,
+        tolerance: float,
+        probed: Sequence[Arrays],
+        kind: str,
     ) -> None:
-        self._job, self._session, self._judge, self._usual = job, session, judge, usual
-        self._tolerance = tolerance
+        self._job, self._session, self._judge = job, session, judge
+        self._probed, self._usual = probed, probed[0]
+        self._tolerance, self._kind = tolerance, kind
         self._inputs = draws.inputs
-        self._kept = {*draws.example, *draws.roles, *job.zeros_and_ones, *filter(self._is_fixed, usual)}
+        self._sizes = sizes_sources(job.model)
+        self._kept = {*draws.example, *draws.roles, *job.zeros_and_ones, *filter(self._is_fixed, self._usual)}
 
     def compare(self) -> tuple[str, ...]:
         """The names of the regimes that the model takes, all compared."""
@@ -70,6 +84,7 @@ class Values:
                     return tuple(taken)
                 taken.append(name)
         self._compare_negative()
+        self._compare_largest()
         self._compare_undefined()
         return tuple(taken)
 
@@ -77,9 +92,8 @@ class Values:
         """Whether an input's values are no data: lengths, or a mask of zeros and ones."""
         item = next(item for item in self._inputs if item.name == name)
         values = self._usual[name]
-        if values.dtype.kind != "f":
-            return is_per_row(item)
-        return bool(np.isin(values, (0, 1)).all()) or (is_per_row(item) and bool((values >= 0).all()))
+        is_mask = values.dtype.kind == "f" and bool(np.isin(values, (0, 1)).all())
+        return is_mask or (is_per_row(item) and name in self._sizes)
 
     def _varied(self, floats: bool) -> list[str]:
         kind = "f" if floats else "i"
@@ -117,13 +131,48 @@ class Values:
 
         Where the model refuses them, so does the runtime, wherever in the model they are looked up.
         """
+        floats = self._varied(floats=True) if self._kind != "usual" else []
+        for name in [*self._varied(floats=False), *floats]:
+            answers = self._answers(self._filled(name, -1) if name in floats else self._alone(name, NEGATIVE))
+            if answers is None or self._differs(answers, exact=True):
+                self._job.not_negative.add(name)
+
+    def _compare_largest(self) -> None:
+        """Whole numbers that the model refuses from one on, and the artifact answers: classes of a one-hot, say."""
+        tables = id_ranges(self._job.model.graph)
         for name in self._varied(floats=False):
-            others = {other for other in self._usual if other != name}
-            for vary in NEGATIVE.values():
-                inputs = varied(self._usual, self._inputs, {*self._kept, *others}, vary, floats=False)
-                answers = self._answers(inputs)
-                if answers is None or self._differs(answers, exact=True):
-                    self._job.not_negative.add(name)
+            if name in tables or self._takes(name, _LARGEST) or not self._runs(name, _LARGEST):
+                continue
+            taken, refused = 0, _LARGEST
+            while refused - taken > 1:
+                middle = (taken + refused) // 2
+                taken, refused = (middle, refused) if self._takes(name, middle) else (taken, middle)
+            # What holds at sizes of one probe alone is a place along an axis, which every request has its own of.
+            if all(self._takes(name, taken, usual) and not self._takes(name, refused, usual) for usual in self._probed):
+                self._job.largest[name] = taken
+
+    def _takes(self, name: str, value: int, usual: Arrays | None = None) -> bool:
+        """Whether the model answers to one number in the place of all of one input's."""
+        return self._answers(self._filled(name, value, usual)) is not None
+
+    def _alone(self, name: str, regimes: Mapping[str, Vary]) -> Arrays | None:
+        """The usual inputs with one of them in a regime."""
+        (vary,) = regimes.values()
+        others = {other for other in self._usual if other != name}
+        return varied(self._usual, self._inputs, {*self._kept, *others}, vary, floats=False)
+
+    def _filled(self, name: str, value: int, usual: Arrays | None = None) -> Arrays:
+        """The usual inputs with one number in the place of all of one input's."""
+        usual = self._usual if usual is None else usual
+        return {**usual, name: np.full_like(usual[name], value)}
+
+    def _runs(self, name: str, value: int) -> bool:
+        """Whether the artifact answers to that."""
+        try:
+            self._session.run(None, self._filled(name, value))
+        except Exception:  # the answer of ONNX Runtime is that it does not
+            return False
+        return True
 
     def _compare_undefined(self) -> None:
         """NaN and infinities: where the model has an answer to them (missing values, say), it is the artifact's too.

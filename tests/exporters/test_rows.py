@@ -43,6 +43,18 @@ DEPENDENT: dict[str, Run] = {
     "a little of the row before": lambda self, x, n: _encoded(self, x, n) + 1e-2 * _encoded(self, x, n).roll(1, 0),
     "a limiter over the batch": _limited,
     "a flag against the mean of the rows": lambda self, x, n: _encoded(self, x, n)[:, 0, 0] > x.mean() / 1e3,
+    "no more than 16 rows": lambda self, x, n: (
+        _encoded(self, x, n) * (torch.ones(x.size(0)).cumsum(0) <= 16)[:, None, None]
+    ),
+    "no more than 200 steps": lambda self, x, n: _encoded(self, x, n) * (torch.cumsum(n, 0) < 200)[:, None, None],
+    "a sign by how many are positive": lambda self, x, n: _encoded(
+        self, torch.where((x > 0).float().mean() > 0.8, -x, x), n
+    ),
+    "rows that are the same": lambda self, x, n: (
+        _encoded(self, x, n) / (x[:, None] == x[None]).flatten(2).all(-1).sum(1)[:, None, None]
+    ),
+    "a row of nothing": lambda self, x, n: _encoded(self, x, n) * (1 - (x.abs().sum((1, 2)) == 0).any().float()),
+    "a row of NaN": lambda self, x, n: _encoded(self, x, n) * (1 - torch.isnan(x).any().float()),
     "a rank among the rows": lambda self, x, n: _encoded(self, x, n)[:, 0, 0].argsort(),
 }
 PADDING_MATTERS: dict[str, Run] = {
@@ -50,6 +62,16 @@ PADDING_MATTERS: dict[str, Run] = {
     "a class by a mean over all steps": lambda self, x, n: _encoded(self, x, n).mean(1).argmax(-1),
     "a small mean over all steps": lambda self, x, n: _encoded(self, x, n).mean(1) * 1e-6,
     "a flag of any step": lambda self, x, n: (_encoded(self, x, n).mean(1) > 0.02).any(-1),
+    "the last fifty steps": lambda self, x, n: _encoded(self, x, n)[:, -50:].sum(1),
+    "the longest row, from 60 steps on": lambda self, x, n: (
+        _encoded(self, x, n)[:, 0] * torch.full((1,), 1.0).mul(x.size(1)).clamp(min=60.0)
+    ),
+    "a row 25 steps behind the longest": lambda self, x, n: (
+        _encoded(self, x, n)[:, 0] * (((n.max() - n) > 25).float()[:, None] + 1)
+    ),
+    "twenty padded steps": lambda self, x, n: (
+        _encoded(self, x, n)[:, 0] * (1 + ((x == 0).all(-1).sum(1) > 20).float())[:, None]
+    ),
     "a rounded mean": lambda self, x, n: (_encoded(self, x, n).mean(1) * 3).round(),
 }
 INDEPENDENT: dict[str, Run] = {
@@ -58,6 +80,9 @@ INDEPENDENT: dict[str, Run] = {
     "small answers": lambda self, x, n: _encoded(self, x, n) * 1e-6,
     "a softmax over the units": lambda self, x, n: torch.softmax(_encoded(self, x, n), -1),
     "a mean over valid steps": lambda self, x, n: _encoded(self, x, n).sum(1) / n[:, None],
+    "a choice by a flag of the row": lambda self, x, n: torch.where(
+        (x.sum((1, 2)) > 0)[:, None, None], _encoded(self, x, n), _encoded(self, -x, n)
+    ),
     "each row by its own largest value": lambda self, x, n: _encoded(
         self, x / x.abs().amax((1, 2), keepdim=True).clamp(min=1e-6), n
     ),
