@@ -33,8 +33,10 @@ _GATED = frozenset({"RNN", "GRU", "LSTM"})
 _INITIAL_H = 5  # its place among their inputs; that of the cell follows
 _PRODUCTS = _GATED | {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Softmax", "LogSoftmax"}
 _FUNCTIONS = frozenset({"Exp", "Log", "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Pow", "Sin", "Cos", "Tan", "Atan"})
+# What these give is a difference from 1, of whose last bits little may be left.
+_FROM_ONE = frozenset({"Elu", "Selu", "Celu"})
 _SUMS = frozenset({"ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare", "CumSum", "LayerNormalization"})
-_ROUNDED = _PRODUCTS | _FUNCTIONS | _SUMS
+_ROUNDED = _PRODUCTS | _FUNCTIONS | _FROM_ONE | _SUMS
 # Two runtimes may overflow one step apart from here on: the rounding of a value is as large as the room above it.
 _OVERFLOWS = 1e30
 
@@ -174,10 +176,10 @@ def _round_otherwise(graph: ir.Graph, node: ir.Node, value: ir.Value, pool: ir.V
     nodes = [*numbers, count, shape, places, around, picked, shaped, noise, size]
     if absolute:
         nodes.append(ir.node("ReduceMax", [nodes[-1].outputs[0]], {"keepdims": 0}))
-    if node.op_type in _GATED:  # what comes out has been added up of gates, of size 1, and of the states before
+    if node.op_type in _GATED | _FROM_ONE:  # gates are of size 1, and so is what is added up of them
         nodes.append(ir.node("Constant", [], {"value_float": 1.0 / _ULPS_OF_PRODUCTS}))
         nodes.append(ir.node("Add", [nodes[-2].outputs[0], nodes[-1].outputs[0]]))
-        for state in filter(None, node.inputs[_INITIAL_H:][:2]):
+        for state in filter(None, node.inputs[_INITIAL_H:][:2]):  # and of the states before
             before = nodes[-1]
             nodes.append(ir.node("Abs", [state]))
             nodes.append(ir.node("ReduceMax", [nodes[-1].outputs[0]], {"keepdims": 0}))

@@ -7,7 +7,7 @@ input that the runtime holds callers to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,14 @@ class Values:
                 answers = self._answers(varied(self._usual, self._inputs, self._kept, vary, floats=floats))
                 if answers is None:
                     continue
-                if said := self._differs(answers, exact=name in _EXACT or not floats):
+                exact = name in _EXACT or not floats
+                said = self._differs(answers, exact=exact)
+                if said and floats and not self._differs_from_numbers(answers, exact=exact):
+                    self._job.capture.notes.append(
+                        f"makes NaN of {name}, which ONNX Runtime's own nodes turn into numbers"
+                    )
+                    said = ""
+                if said:
                     self._job.refusals.append(_refusal(f"{said} at {name}", self._varied(floats)))
                     return tuple(taken)
                 taken.append(name)
@@ -183,21 +190,27 @@ class Values:
         """
         for name, vary in UNDEFINED.items():
             answers = self._answers(varied(self._usual, self._inputs, self._kept, vary, floats=True))
-            for each in _where_defined(answers) if answers is not None else ():
-                (output,) = each.expected
-                said = self._differs(each, exact=True)
+            for each in _by_output(answers, defined=answers.expected) if answers is not None else ():
+                ((output, expected),) = each.expected.items()
+                said = self._differs(each, exact=True) if expected.dtype.kind == "f" else ""
                 if said and not _what_hides_nan(self._job.model, output):
                     self._job.refusals.append(_refusal(f"{said} at {name}", self._varied(floats=True)))
 
+    def _differs_from_numbers(self, answers: _Answers, *, exact: bool) -> str:
+        """What differs where the model answers numbers; its own NaN may be numbers behind a node that hides them."""
+        hidden = {name for name in answers.expected if _what_hides_nan(self._job.model, name)}
+        for each in _by_output(answers, defined=hidden):
+            if said := self._differs(each, exact=exact):
+                return said
+        return ""
 
-def _where_defined(answers: _Answers) -> Iterator[_Answers]:
-    """Each output of floats by itself, with the model's own NaN taken for the artifact's."""
+
+def _by_output(answers: _Answers, *, defined: Collection[str]) -> Iterator[_Answers]:
+    """Each output by itself; of some, the model's own NaN taken for the artifact's."""
     for name, value in answers.expected.items():
         expected = np.asarray(value)
         found = None if answers.found is None else answers.found[name]
-        if expected.dtype.kind != "f":
-            continue
-        if found is not None and found.shape == expected.shape and found.dtype.kind == "f":
+        if found is not None and name in defined and found.shape == expected.shape and expected.dtype.kind == "f":
             found = np.where(np.isnan(expected), expected, found)
         yield _Answers(answers.inputs, {name: expected}, None if found is None else {name: found}, answers.reason)
 

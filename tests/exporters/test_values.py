@@ -173,6 +173,26 @@ def test_what_only_rounds_is_not_refused(tmp_path: Path) -> None:
     assert export(model, tmp_path / "m.onnx", [X]).path.exists()
 
 
+BEFORE: dict[str, Run] = {
+    "unit vectors": lambda self, x: self.recurrent(x / x.norm(dim=-1, keepdim=True))[0],
+    "a spectrum": lambda self, x: self.recurrent(10 * torch.log10(x.pow(2)))[0],
+    "a z-score": lambda self, x: self.recurrent((x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True))[0],
+    "an activation next to nothing": lambda self, x: self.recurrent(x)[0].sum(-1, keepdim=True) * functional.elu(x),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_nan_that_a_model_makes_itself_stays_nan(name: str, tmp_path: Path) -> None:
+    model = Wrapped(BEFORE[name], recurrent=nn.GRU(FEATURES, HIDDEN, batch_first=True)).eval()
+    path = export(model, tmp_path / "m.onnx", [X]).path
+    x = np.zeros((2, 3, FEATURES), np.float32)
+    x[1] = np.random.default_rng(0).standard_normal(x[1].shape)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    found = Session(path, "cpu", kernels="seqport").run({"x": x})["output"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 CODES = torch.arange(12.0).reshape(4, 3)
 CHOICES: dict[str, Run] = {
     "codes": lambda self, x: CODES[self.head(self.recurrent(x)[0]).argmax(-1)],
