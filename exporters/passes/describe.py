@@ -169,6 +169,6 @@ def _sequence(
             if along.intersection(shape) and batch in shape
         }
     value = next((capture.padding_values[name] for name in inputs if name in capture.padding_values), 0.0)
-    smallest = max((low for name, (low, _) in tables.items() if name in inputs), default=0)
-    value = max(value, float(smallest))  # a table that has no row 0 is looked up at padded steps too
+    # A table that has no row 0 is looked up at padded steps too.
+    value = max((float(low) for name, (low, _) in tables.items() if name in inputs and low > 0), default=value)
     return SequenceInfo(axis, batch, lengths, inputs, outputs, value)

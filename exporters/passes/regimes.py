@@ -35,13 +35,25 @@ def _flat(array: np.ndarray, random: np.random.Generator) -> np.ndarray:  # noqa
     return array
 
 
-def _times(factor: float) -> Vary:
-    return lambda array, random: array * array.dtype.type(factor)  # noqa: ARG005
+def _along_rows(array: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """One factor a row, again and again; shaped to go with the array."""
+    rows = array.shape[:1] or (1,)
+    found = np.resize(np.array(factors, array.dtype), rows)
+    return found.reshape(*rows[: array.ndim], *[1] * (array.ndim - 1))
 
 
-def _multiples(unit: float) -> Vary:
+def _times(*factors: float) -> Vary:
+    return lambda array, random: array * _along_rows(array, factors)  # noqa: ARG005
+
+
+def _multiples(*units: float) -> Vary:
     """Exact ties, and both zeros: a normal draw rounds to -0.0 as often as to 0.0."""
-    return lambda array, random: (np.round(array / unit) * unit).astype(array.dtype)  # noqa: ARG005
+
+    def vary(array: np.ndarray, random: np.random.Generator) -> np.ndarray:  # noqa: ARG001
+        unit = _along_rows(array, units)
+        return (np.round(array / unit) * unit).astype(array.dtype)
+
+    return vary
 
 
 def _undefined(array: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -50,16 +62,14 @@ def _undefined(array: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.where(random.random(array.shape) < 0.05, values, array)
 
 
-# Of floats; their order is that of likelihood, and the first that differs is the one that is reported.
+# Of floats: few, with several factors in each, because some models run in Python, step by step. Their order is that of
+# likelihood, and the first that differs is the one that is reported.
 FLOATS: Mapping[str, Vary] = {
     "zeros": _zeros,
     "zero rows, zero steps and a constant channel": _flat,
-    "values 30 times as large": _times(30),
-    "values 100 times as large": _times(100),
-    "values 1000 times as large": _times(1000),
+    "values 30 to 1000 times as large": _times(1000, 30, 100),
     "values 10000 times as small": _times(1e-4),
-    "multiples of 0.5": _multiples(0.5),
-    "multiples of 0.1": _multiples(0.1),
+    "multiples of 0.5 and 0.1": _multiples(0.1, 0.5),
 }
 UNDEFINED: Mapping[str, Vary] = {"NaN and infinities": _undefined}
 

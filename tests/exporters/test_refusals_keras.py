@@ -94,7 +94,7 @@ def test_softplus_inside_a_layer_is_refused_where_it_overflows(tmp_path: Path) -
     """ONNX Runtime computes log(1 + exp(x)) as it stands there; values that stay small may be said to."""
     keras.utils.set_random_seed(0)
     model = functional(lambda x: layers.LSTM(HIDDEN, activation="softplus")(x), X)
-    with pytest.raises(ExportError, match=r"differs from the model's own by .* at values \d+ times as large"):
+    with pytest.raises(ExportError, match=r"differs from the model's own by .* at values 30 to 1000 times as large"):
         export(model, tmp_path / "m.onnx", [X])
     small = {"x": np.linspace(-3, 3, 30, dtype=np.float32).reshape(-1, 1, FEATURES)}
     assert export(model, tmp_path / "m.onnx", [X], example=small).path.exists()

@@ -123,11 +123,11 @@ def test_whole_numbers_are_the_models_beyond_32_bits(name: str, tmp_path: Path) 
 REFUSED: dict[str, tuple[Run, str]] = {
     "a logarithm of a sigmoid": (
         lambda self, x: torch.log(torch.sigmoid(x)) + _summed(self, x),
-        "differs from the model's own by inf .* at values 30 times as large",
+        "differs from the model's own by inf .* at values 30 to 1000 times as large",
     ),
     "logcumsumexp": (
         lambda self, x: torch.logcumsumexp(x, 1) + _summed(self, x),
-        "differs from the model's own by inf .* at values .* times as large",
+        "differs from the model's own by inf .* at values 30 to 1000 times as large",
     ),
 }
 

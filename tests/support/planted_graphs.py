@@ -215,7 +215,7 @@ SHORTCUTS = {
     "a logarithm": Shortcut(
         saturate_early,
         lambda self, x: functional.logsigmoid(x) + self.recurrent(x)[0].mean(),
-        "at values 30 times as large",
+        "at values 30 to 1000 times as large",
     ),
     "64 bits": Shortcut(
         narrow_integers,
@@ -232,7 +232,7 @@ SHORTCUTS = {
     "a size": Shortcut(forget_late_steps, _asking, "seq=401, next to where .*planted_graphs.py.* turns"),
     "a step of a loop": Shortcut(forget_late_steps, _looping, "seq=40[12], next to where .*planted_graphs.py.* turns"),
     "an input": Shortcut(change_places, lambda self, x, y: self.recurrent(x - 2 * y)[0], "differs", (X, Y)),
-    "a limiter of all rows": Shortcut(limit_the_batch, lambda self, x: self.recurrent(x)[0], "at values 30 times"),
+    "a limiter of all rows": Shortcut(limit_the_batch, lambda self, x: self.recurrent(x)[0], "at values 30 to 1000"),
     "a state of all rows": Shortcut(
         take_a_mean_of_all_rows, lambda self, x: self.recurrent(x), "output 'output_1': differs"
     ),
