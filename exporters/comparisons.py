@@ -17,19 +17,24 @@ class Term:
 
     Attributes:
         value: the number.
-        operator: a key of `exporters.passes.follows.OPERATORS`.
+        operator: a key of `exporters.passes.follows.OPERATORS`, or a Python function of numbers.
         operands: what the operator was applied to.
+        depth: how many operators lie between this and a size.
     """
 
     value: float
-    operator: str = ""
+    operator: str | Callable[..., float] = ""
     operands: tuple[Term, ...] = ()
+    depth: int = 0
+
+
+CHANGES = "changes"
 
 
 class Comparison(NamedTuple):
     """Two numbers that the model's code compared, and the user's line that did."""
 
-    operator: str  # lt, le, gt, ge, eq or ne
+    operator: str  # lt, le, gt, ge, eq or ne; or CHANGES, where the left number chooses by its value
     left: Term
     right: Term
     line: str
@@ -44,11 +49,13 @@ class Notes(NamedTuple):
         largest: how many elements the largest tensor had.
         numbers: whole numbers that the code names, and lengths of lists: what it may cut a sequence to in ways that
             compare nothing (`steps[:400]`, `zip(steps, self.gains)`).
+        failed: why nothing was noted: the error of the model's code at numbers that note.
     """
 
     comparisons: Mapping[tuple[object, ...], Comparison]
     largest: int
     numbers: Collection[int]
+    failed: str = ""
 
 
 class Condition(NamedTuple):
@@ -60,6 +67,7 @@ class Condition(NamedTuple):
         names: the sizes that it depends on, axes or `longest_of` an input.
         line: the user's line that asks.
         everywhere: whether the user's own code asks, so that it matters however large the size is.
+        found_at: the sizes of all axes at which it was found to be asked; None where it is at usual ones.
     """
 
     at: Callable[[Mapping[str, Any]], Any]
@@ -67,6 +75,7 @@ class Condition(NamedTuple):
     names: Sequence[str]
     line: str
     everywhere: bool
+    found_at: Mapping[str, int] | None = None
 
 
 class Turn(NamedTuple):

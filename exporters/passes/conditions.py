@@ -7,7 +7,8 @@ a run at larger sizes takes of memory is known from the same runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqport.exporters.comparisons import Condition, Notes, longest_of
+from seqport.exporters.errors import Refusal
 from seqport.exporters.passes.draws import FAR, MEASURED, Draws, Sizes
 from seqport.exporters.passes.follows import condition
 from seqport.exporters.passes.job import Job
@@ -26,6 +28,11 @@ _SIZES = (*MEASURED, Sizes((4, 37, 41, 43), 9, True), Sizes((7, 83, 71, 79), 11,
 _LARGEST = 2**27
 # Where steps meet steps, the largest tensor grows by more than this, for each element that the axes span.
 _FASTER = 1.3
+
+
+Key = tuple[object, ...]
+_NONE: Mapping[Key, Condition | None] = {}
+_TRUTH = {name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")}
 
 
 class _Noted(NamedTuple):
@@ -45,12 +52,14 @@ class Asked:
         fits: whether a run at these sizes of the axes fits into memory.
         numbers: whole numbers that a loop may end at without a comparison.
         runs: those that told it.
+        known: comparison → its condition, None where its numbers follow no size.
     """
 
     conditions: list[Condition]
     fits: Callable[[Mapping[str, int]], bool]
     numbers: frozenset[int]
     runs: Sequence[_Noted]
+    known: Mapping[Key, Condition | None]
 
 
 def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
@@ -68,11 +77,27 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
         if sizes not in MEASURED:
             axes = {axis: size * scale for axis, size in axes.items()}
         found += _noted(job, draws, sizes, scale, kind, axes)
+    failed = next((run.notes.failed for run in found if run.notes.failed), "")
+    if failed and job.capture.fixed_axes:
+        job.refusals.append(
+            Refusal(
+                "the model",
+                f"has a loop whose turns cannot be found, because its code fails at numbers that note what they are "
+                f"compared with ({failed})",
+                "let it take any int: isinstance(n, int) in the place of type(n) is int",
+            )
+        )
+    elif failed:
+        job.capture.notes.append(f"branches on sizes are those that PyTorch's tracer knows: noting failed ({failed})")
     numbers = frozenset(number for run in found for number in run.notes.numbers)
-    return Asked([*_compared(found), *job.capture.conditions], _fitting(found), numbers, found)
+    known = _compared(found)
+    compared = [item for item in known.values() if item is not None]
+    return Asked([*compared, *job.capture.conditions], _fitting(found), numbers, found, known)
 
 
-def asked_further(job: Job, draws: Draws, scale: int, kind: str, before: Asked, steps: int) -> Asked:
+def asked_further(
+    job: Job, draws: Draws, scale: int, kind: str, before: Asked, steps: int, turned: Sequence[Mapping[str, int]]
+) -> Asked:
     """What it asks where it has turned: `if n > 100: ... if n > 400` asks the second at more than 100 steps alone.
 
     Args:
@@ -82,13 +107,21 @@ def asked_further(job: Job, draws: Draws, scale: int, kind: str, before: Asked, 
         kind: of values that the model takes.
         before: what it asks below.
         steps: the size of every axis but the rows'.
+        turned: sizes of all axes on the other side of a turn.
     """
-    axes = {axis: steps + 2 * at if at else size for at, (axis, size) in enumerate(draws.sizes(FAR, 1).items())}
-    if not before.fits(axes):
-        return before
-    known = {key for run in before.runs for key in run.notes.comparisons}
-    further = _compared(_noted(job, draws, FAR._replace(shorter=13), scale, kind, axes), known)
-    return replace(before, conditions=[*further, *before.conditions])
+    sizes = draws.sizes(FAR, 1)
+    far = {axis: steps + 2 * at if at else size for at, (axis, size) in enumerate(sizes.items())}
+    runs, conditions, known = list(before.runs), list(before.conditions), dict(before.known)
+    for axes in (far, *turned):
+        if not before.fits(axes) or any(run.axes == axes for run in runs):
+            continue
+        shapes = FAR._replace(shorter=min(13, min(axes.values()) - 1))
+        found = _noted(job, draws, shapes, scale, kind, dict(axes))
+        further = _compared(found, known)
+        known = {**further, **known}
+        conditions = [*(item._replace(found_at=dict(axes)) for item in further.values() if item), *conditions]
+        runs += found
+    return replace(before, conditions=conditions, runs=runs, known=known)
 
 
 def _noted(job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: dict[str, int]) -> list[_Noted]:
@@ -104,15 +137,25 @@ def _noted(job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: di
     return [] if notes is None else [_Noted(axes, _longest(draws, arrays, axes), notes)]
 
 
-def _compared(runs: Sequence[_Noted], known: Collection[tuple[object, ...]] = ()) -> list[Condition]:
-    """The conditions of comparisons that are not known yet, each from the runs that made it."""
-    found: list[Condition] = []
-    for key in dict.fromkeys(key for run in runs for key in run.notes.comparisons if key not in known):
+def _compared(runs: Sequence[_Noted], known: Mapping[Key, Condition | None] = _NONE) -> dict[Key, Condition | None]:
+    """The conditions of comparisons, each from the runs that made it; without those that are known."""
+    found: dict[Key, Condition | None] = {}
+    for key in dict.fromkeys(key for run in runs for key in run.notes.comparisons):
         making = [run for run in runs if key in run.notes.comparisons]
-        several = [run.notes.comparisons[key] for run in making]
-        item = condition(several, [{**run.axes, **run.longest} for run in making])
-        found += [] if item is None else [item]
+        if key not in known or any(_is_another(known[key], run, key) for run in making):
+            several = [run.notes.comparisons[key] for run in making]
+            found[key] = condition(several, [{**run.axes, **run.longest} for run in making])
     return found
+
+
+def _is_another(known: Condition | None, run: _Noted, key: Key) -> bool:
+    """Whether a run compares something else at the same place: `(n, m) == (20, 30)` asks for m where n is 20."""
+    if known is None:
+        return False
+    noted = run.notes.comparisons[key]
+    return noted.operator in _TRUTH and bool(known.at({**run.axes, **run.longest})) != bool(
+        _TRUTH[noted.operator](noted.left.value, noted.right.value)
+    )
 
 
 def _fitting(runs: Sequence[_Noted]) -> Callable[[Mapping[str, int]], bool]:

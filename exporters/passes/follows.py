@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqport.exporters.comparisons import Comparison, Condition, Term
+from seqport.exporters.comparisons import CHANGES, Comparison, Condition, Term
 
 # Sizes by name → the number; an array of sizes gives an array.
 Function = Callable[[Mapping[str, Any]], Any]
@@ -22,8 +22,30 @@ Function = Callable[[Mapping[str, Any]], Any]
 _TIMES, _PARTS = 4, 16
 
 
+# No number of a model's code is larger; a power that is stays a float.
+_WHOLE = 2.0**62
+
+
 def _power(base: Any, exponent: Any) -> Any:
-    return np.power(np.asarray(base, np.float64), exponent)
+    found = np.power(np.asarray(base, np.float64), exponent)
+    whole = all(np.asarray(side).dtype.kind in "iu" for side in (base, exponent)) and np.min(exponent) >= 0
+    return np.power(base, exponent) if whole and np.max(np.abs(found), initial=0) < _WHOLE else found
+
+
+def _logarithm(value: Any, base: Any = np.e) -> Any:
+    return np.log(value) / np.log(base)
+
+
+def _python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of Python's numbers, for arrays of them; NaN where it takes none of them."""
+
+    def one(*numbers: Any) -> Any:
+        try:
+            return function(*(np.asarray(number).item() for number in numbers))
+        except (ArithmeticError, TypeError, ValueError):
+            return np.nan
+
+    return lambda *sides: np.asarray(np.asarray(np.frompyfunc(one, len(sides), 1)(*sides)).tolist())
 
 
 def _whole(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -40,8 +62,17 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "float": lambda value: np.asarray(value, np.float64),
     **{name: _whole(getattr(np, name)) for name in ("ceil", "floor", "trunc")},
     "round": _whole(np.rint),
-    **{name: getattr(np, name) for name in ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd")},
+    "log": _logarithm,
+    **{name: getattr(np, name) for name in ("sqrt", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd")},
 }
+
+
+class _At(dict[str, Any]):
+    """Sizes, and what was computed of them: a number that is used twice is computed once."""
+
+    def __init__(self, sizes: Mapping[str, Any]) -> None:
+        super().__init__(sizes)
+        self.known: dict[int, Any] = {}
 
 
 def condition(runs: Sequence[Comparison], sizes: Sequence[Mapping[str, int]]) -> Condition | None:
@@ -60,15 +91,29 @@ def condition(runs: Sequence[Comparison], sizes: Sequence[Mapping[str, int]]) ->
         return None
 
     def comparing(name: str) -> Function:
-        def at(where: Mapping[str, Any]) -> Any:
+        def once(where: Mapping[str, Any]) -> Any:
+            sizes = _At(where)
             with np.errstate(all="ignore"):
-                return OPERATORS[name](left(where), right(where))
+                return OPERATORS[name](left(sizes), right(sizes)) if name != CHANGES else left(sizes)
 
-        return at
+        return lambda where: _each(once, where)
 
     name = runs[0].operator
     side = comparing("ge" if name in ("eq", "ne") else name)
-    return Condition(comparing(name), side, sorted(follower.names), runs[0].line, everywhere=True)
+    everywhere = name != CHANGES
+    return Condition(comparing(name), side, sorted(follower.names), runs[0].line, everywhere=everywhere)
+
+
+def _each(function: Function, where: Mapping[str, Any]) -> Any:
+    """What a function gives for arrays of sizes; one by one where arrays cannot hold its numbers, else False."""
+    try:
+        return function(where)
+    except (ArithmeticError, TypeError, ValueError):
+        grids = {name: sizes for name, sizes in where.items() if np.ndim(sizes)}
+        if not grids:
+            return False
+        several = zip(*(sizes.tolist() for sizes in grids.values()), strict=True)
+        return np.array([_each(function, {**where, **dict(zip(grids, one, strict=True))}) for one in several])
 
 
 class _Follower:
@@ -94,12 +139,20 @@ class _Follower:
         """The function where all numbers were computed alike: a counter was not, it was added to more or less often."""
         first = terms[0]
         alike = all((term.operator, len(term.operands)) == (first.operator, len(first.operands)) for term in terms)
-        apply = OPERATORS.get(first.operator)
+        apply = OPERATORS.get(first.operator) if isinstance(first.operator, str) else _python(first.operator)
         if not alike or apply is None:
             return None
         found = [self.function(several) for several in zip(*(term.operands for term in terms), strict=True)]
         operands = [operand for operand in found if operand is not None]
-        return (lambda at: apply(*(operand(at) for operand in operands))) if len(operands) == len(found) else None
+        if len(operands) != len(found):
+            return None
+
+        def compute(at: Any) -> Any:
+            if id(compute) not in at.known:
+                at.known[id(compute)] = apply(*(operand(at) for operand in operands))
+            return at.known[id(compute)]
+
+        return compute
 
     def _of_values(self, values: Sequence[float]) -> Function | None:
         if len(set(values)) == 1 and (len(values) > 1 or not isinstance(values[0], int)):

@@ -20,7 +20,6 @@ import onnxruntime as ort
 from seqport.exporters.capture import Arrays
 from seqport.exporters.comparisons import Turn
 from seqport.exporters.errors import ExportError, Refusal
-from seqport.exporters.passes.conditions import asked, asked_further
 from seqport.exporters.passes.draws import FURTHER, MEASURED, Draws, Roles, Sizes, tries
 from seqport.exporters.passes.job import Job
 from seqport.exporters.passes.judgement import Judge
@@ -28,7 +27,7 @@ from seqport.exporters.passes.limits import Limits, NoAnswerError, measured_limi
 from seqport.exporters.passes.placed import placed
 from seqport.exporters.passes.roles import data_sources, lengths_source, native_nodes, time_axis
 from seqport.exporters.passes.tables import id_ranges
-from seqport.exporters.passes.turning import far, farthest, rows_of, smallest_above, turns_of, untried
+from seqport.exporters.passes.turning import far, rows_of, searched, smallest_above, untried
 from seqport.exporters.passes.values import Values
 from seqport.exporters.serial import session_of
 from seqport.runtime.artifact import TensorInfo
@@ -136,11 +135,7 @@ def _turning(
     """The artifact beside the model far away, wherever the model's code turns, and where it ends to take sizes."""
     looped = set(job.capture.fixed_axes) - set(job.capture.told)
     usual = draws.sizes(_FULL, scale)
-    questions = asked(job, draws, scale, kind)
-    turns = turns_of(questions, usual, rows_of(draws, looped))
-    if turns.tried:
-        questions = asked_further(job, draws, scale, kind, questions, farthest(turns))
-        turns = turns_of(questions, usual, rows_of(draws, looped))
+    questions, turns = searched(job, draws, scale, kind, usual, rows_of(draws, looped))
     # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
     ends = questions.numbers if job.capture.fixed_axes else ()
     long = far(draws, looped, ends, questions) if job.capture.convention == "pytorch" else []

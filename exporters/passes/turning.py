@@ -13,8 +13,9 @@ import numpy as np
 
 from seqport.exporters.comparisons import Condition, Turn
 from seqport.exporters.errors import Refusal
-from seqport.exporters.passes.conditions import Asked
+from seqport.exporters.passes.conditions import Asked, asked, asked_further
 from seqport.exporters.passes.draws import FAR, LONG, Draws
+from seqport.exporters.passes.job import Job
 
 # Sizes that are looked at one by one; and two at a time, of which arrays would become too large.
 FARTHEST, _FARTHEST_OF_TWO = 8192, 512
@@ -26,6 +27,10 @@ _BEYOND = 2**31
 _LONG_LOOP = 2048
 # A condition that turns more often than this is one of remainders, and turns alike everywhere.
 _FEW = 8
+# How often the model is asked again what it asks beyond its turns.
+_ROUNDS = 3
+# At so many of the sizes that are tried the model says again what it asks.
+_NOTED_AGAIN = 8
 # Other probes have seen the double of a size below this.
 _DOUBLED = 32
 # From this number of steps on two rows do.
@@ -38,14 +43,14 @@ def rows_of(draws: Draws, looped: Collection[str]) -> list[str]:
     return sorted(draws.rows - set(looped)) or [axis for axis in first if axis not in looped]
 
 
-def far(draws: Draws, looped: Collection[str], ends: Collection[int], asked: Asked) -> list[Turn]:
+def far(draws: Draws, looped: Collection[str], ends: Collection[int], questions: Asked) -> list[Turn]:
     """Sizes far beyond every other, of the axes of steps; where a loop runs over the first axis, of those looped.
 
     Args:
         draws: of the inputs.
         looped: the axes that a loop runs over.
         ends: numbers that a loop may end at, for sizes beyond all of them too.
-        asked: what the model asks of sizes.
+        questions: what the model asks of sizes.
     """
     sizes = draws.sizes(FAR, 1)
     rows = rows_of(draws, looped)
@@ -53,7 +58,7 @@ def far(draws: Draws, looped: Collection[str], ends: Collection[int], asked: Ask
     found: list[Turn] = []
     for largest in (LONG, *sorted((end + 1 for end in ends if LONG <= end <= FARTHEST), reverse=True)):
         axes = {axis: largest + 2 * long.index(axis) if axis in long else _ROWS + i for i, axis in enumerate(sizes)}
-        if not found or asked.fits(axes):
+        if not found or questions.fits(axes):
             found.append(Turn(axes, None, ""))
     return found[:2]
 
@@ -73,15 +78,40 @@ class Turns:
     untried: list[str] = field(default_factory=list)
 
 
-def turns_of(asked: Asked, usual: Mapping[str, int], rows: Sequence[str]) -> Turns:
-    """Where conditions turn.
+def searched(
+    job: Job, draws: Draws, scale: int, kind: str, usual: Mapping[str, int], rows: Sequence[str]
+) -> tuple[Asked, Turns]:
+    """What a model asks of sizes, and where that turns; what it asks only where something turned may turn again.
 
     Args:
-        asked: the conditions of the model.
+        job: the export.
+        draws: of its inputs.
+        scale: at which the model takes them.
+        kind: of values that the model takes.
         usual: the size of every axis, at which the artifact was compared.
         rows: the axes that count rows; no lengths are bounded by those.
     """
-    return _Search(asked.fits, usual, rows).run(asked.conditions)
+    questions = asked(job, draws, scale, kind)
+    turns = turns_of(questions, usual, rows)
+    for _ in range(_ROUNDS if turns.tried else 0):
+        known = len(questions.conditions)
+        turned = _beyond_turns(turns, usual)
+        questions = asked_further(job, draws, scale, kind, questions, _farthest(turns), turned)
+        if len(questions.conditions) == known:
+            break
+        turns = turns_of(questions, usual, rows)
+    return questions, turns
+
+
+def turns_of(questions: Asked, usual: Mapping[str, int], rows: Sequence[str]) -> Turns:
+    """Where conditions turn.
+
+    Args:
+        questions: the conditions of the model.
+        usual: the size of every axis, at which the artifact was compared.
+        rows: the axes that count rows; no lengths are bounded by those.
+    """
+    return _Search(questions.fits, usual, rows).run(questions.conditions)
 
 
 class _Search:
@@ -110,7 +140,7 @@ class _Search:
     def _alone(self, condition: Condition, name: str) -> bool:
         """Try where the condition turns with one size; whether it does."""
         flips = self._flips(condition, (name,), FARTHEST)
-        for size in _near(flips, self._usual(name)):
+        for size in _near(flips, self._usual(condition, name)):
             if not self._try(condition, (name,), _beside(size)) and condition.everywhere:
                 self._limit(condition, name, size - 1)
         return bool(flips)
@@ -152,25 +182,26 @@ class _Search:
     def _turns(self, condition: Condition, names: tuple[str, ...], size: int) -> list[Turn]:
         """The probes at one size: of an axis; of the longest length, up to the end of its axis and below it."""
         few = [axis for axis in self._rows if size > _MANY and axis not in condition.names]
-        sizes = dict.fromkeys(few, _ROWS) | {name: size for name in names if name in self._axes}
+        sizes = dict(condition.found_at or {}) | dict.fromkeys(few, _ROWS)
+        sizes |= {name: size for name in names if name in self._axes}
         if all(name in self._axes for name in names):
             stays = any(name not in self._axes for name in condition.names)  # the longest length, which is compared too
             longest = min([self._longest, *(size for axis, size in sizes.items() if axis in self._steps)])
             return [Turn(sizes, longest if stays else None, condition.line)]
-        several = [dict.fromkeys(self._steps, size + more) for more in (0, 3)]
+        several = [dict.fromkeys(self._steps, size + more) for more in (0, 3)]  # as long as the longest, and longer
         return [Turn({**steps, **sizes}, size, condition.line) for steps in several]
 
-    def _usual(self, name: str) -> int:
-        return self._axes.get(name, self._longest)
+    def _usual(self, condition: Condition, name: str) -> int:
+        return (condition.found_at or self._axes).get(name, self._longest)
 
     def _sizes(self, condition: Condition) -> dict[str, int]:
-        return {**self._axes, **{name: self._usual(name) for name in condition.names}}
+        usual = condition.found_at or self._axes
+        return {**usual, **{name: self._usual(condition, name) for name in condition.names}}
 
     def _flips(self, condition: Condition, names: Sequence[str], largest: int) -> list[int]:
         """Sizes of the named axes at which it turns out otherwise than at one less."""
         grid = np.arange(1, largest + 1)
-        truth = np.asarray(condition.at({**self._sizes(condition), **dict.fromkeys(names, grid)}), bool)
-        truth = np.broadcast_to(truth, grid.shape)
+        truth = np.broadcast_to(condition.at({**self._sizes(condition), **dict.fromkeys(names, grid)}), grid.shape)
         return [int(size) for size in grid[1:][truth[1:] != truth[:-1]]]
 
     def _beyond(self, condition: Condition, good: int) -> int | None:
@@ -205,9 +236,19 @@ def _beside(size: int) -> list[int]:
     return [size - 1, size, size + 1, *([2 * size] if _DOUBLED <= size <= FARTHEST // 2 else ())]
 
 
-def farthest(turns: Turns) -> int:
+def _farthest(turns: Turns) -> int:
     """The largest size that is tried, up to where a loop in Python takes long."""
     return max((size for turn in turns.tried for size in turn.sizes.values() if size <= _LONG_LOOP), default=LONG)
+
+
+def _beyond_turns(turns: Turns, usual: Mapping[str, int]) -> list[dict[str, int]]:
+    """Some of the sizes that are tried, of all axes: those nearest to the usual ones, and the others by turns."""
+    fitting = [
+        turn for turn in turns.tried if max(turn.sizes.values(), default=0) <= _LONG_LOOP and turn.longest is None
+    ]
+    several = [{**usual, **turn.sizes} for turn in fitting]
+    step = max(1, len(several) // _NOTED_AGAIN)
+    return several[::step][:_NOTED_AGAIN]
 
 
 def smallest_above(usual: Mapping[str, int], refused: Sequence[Turn]) -> dict[str, int]:

@@ -21,10 +21,9 @@ from seqport.exporters.comparisons import Comparison, Term
 from seqport.exporters.frontends.pytorch.guards import conditions_of, traced_symbols
 from seqport.exporters.frontends.pytorch.noting import Noting
 from seqport.exporters.frontends.pytorch.standins import Steps
-from seqport.exporters.passes.conditions import asked, asked_further
 from seqport.exporters.passes.draws import MEASURED, Draws
 from seqport.exporters.passes.follows import condition
-from seqport.exporters.passes.turning import Turns, far, farthest, rows_of, turns_of
+from seqport.exporters.passes.turning import Turns, far, rows_of, searched
 
 CONFIGURATION = argparse.Namespace(most=350)
 SPECIAL = {350: "halved"}
@@ -46,10 +45,7 @@ def _turns(run: Callable[..., Any], *inputs: Input, looped: tuple[str, ...] = ("
     roles = {item.name: "seq" for item in inputs if item is LENGTHS}
     draws = Draws(inputs, roles, {}, {}, {})
     usual, rows = draws.sizes(MEASURED[1]._replace(full=True), 1), rows_of(draws, looped)
-    questions = asked(job, draws, 1, "usual")
-    if (turns := turns_of(questions, usual, rows)).tried:
-        questions = asked_further(job, draws, 1, "usual", questions, farthest(turns))
-    return turns_of(questions, usual, rows)
+    return searched(job, draws, 1, "usual", usual, rows)[1]
 
 
 def _loop(self: Any, x: Tensor, stop: Callable[[Any], bool]) -> Tensor:

@@ -71,7 +71,7 @@ def _behind(item: Any) -> Iterable[Any]:
         return (item.__func__,)
     if isinstance(item, partial):
         return (item.func,)
-    if isinstance(item, type) and item.__module__.partition(".")[0] not in ("torch", "builtins", "typing"):
+    if isinstance(item, type) and (item.__module__ or "").partition(".")[0] not in ("torch", "builtins", "typing"):
         return [*vars(item).values(), *item.__mro__[1:]]
     return (item.__func__,) if hasattr(type(item), "__func__") else ()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqport.exporters.comparisons import Term
+from seqport.exporters.comparisons import CHANGES, Term
 from seqport.exporters.frontends.pytorch import recording
 from seqport.exporters.frontends.pytorch.recording import Side
 
@@ -26,6 +26,14 @@ _COMPARING = {
     "equal": "eq",
     "not_equal": "ne",
 }
+
+
+# Operators whose results stay the same over many sizes.
+_STEPWISE = frozenset({"floordiv", "mod", "rshift"})
+# Numbers that were computed in more steps than this are counters.
+_DEEP = 64
+# Text of a number has another length from these on.
+_DIGITS = (10, 100, 1000, 10_000)
 
 
 class _Noted:
@@ -52,6 +60,22 @@ class _Noted:
 
     def __deepcopy__(self, _: Any) -> Any:
         return self
+
+    def __str__(self) -> str:
+        return str(self._as_text())
+
+    def __repr__(self) -> str:
+        return repr(self._as_text())
+
+    def __format__(self, form: str) -> str:
+        return format(self._as_text(), form)
+
+    def _as_text(self) -> Any:
+        """The number without its notes, for text, whose length may be asked."""
+        if self.is_size or self.term.operator:
+            for digits in _DIGITS:
+                note("ge", self, digits)
+        return self.term.value
 
 
 class NotedInt(_Noted, int):
@@ -89,18 +113,28 @@ def term_of(number: Any) -> Term:
     return number.term if isinstance(number, _Noted) else Term(number)
 
 
-def computed(name: str, value: Any, *operands: Any) -> Any:
+def computed(name: str | Callable[..., Any], value: Any, *operands: Any) -> Any:
     """A number that an operator of this name gave."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    is_size = any(isinstance(item, _Noted) and item.is_size for item in operands)
-    if name in ("add", "sub") and isinstance(value, int) and not any(_is_computed(item) for item in operands):
+    sizes = [item for item in operands if isinstance(item, _Noted) and item.is_size]
+    terms = tuple(term_of(item) for item in operands)
+    depth = 1 + max(term.depth for term in terms)
+    is_counter = name in ("add", "sub") and len(sizes) < 2 and depth == 1
+    if isinstance(value, int) and (is_counter or depth > _DEEP):
         return size(value)  # a counter, of which the sum of all that was added would tell no more
-    return _Noted.of(Term(value, name, tuple(term_of(item) for item in operands)), is_size=is_size)
+    made = _Noted.of(Term(value, name, terms, depth), is_size=bool(sizes))
+    if sizes and isinstance(name, str) and name in _STEPWISE:
+        _note_steps(name, made, *operands)
+    return made
 
 
-def _is_computed(number: Any) -> bool:
-    return isinstance(number, _Noted) and bool(number.term.operator)
+def _note_steps(name: str, made: Any, left: Any, right: Any) -> None:
+    """Note that a number moves by steps: it may choose from a list, a module by name, or a part of a sequence."""
+    if name == "mod":
+        value = plain_of(left) // plain_of(right)
+        made = _Noted.of(Term(value, "floordiv", made.term.operands, made.term.depth), is_size=True)
+    note(CHANGES, made, 0)
 
 
 def size(value: int) -> NotedInt:
@@ -149,10 +183,10 @@ def _binary(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
     return compute
 
 
-def _unary(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+def _unary(name: str | Callable[..., Any], apply: Callable[..., Any]) -> Callable[..., Any]:
     def compute(self: Any, *args: Any) -> Any:
         value = apply(plain_of(self), *args)
-        return value if args and args[0] is not None else computed(name, value, self)
+        return computed(name if not args or args[0] is None else apply, value, self, *args)
 
     return compute
 
@@ -166,6 +200,10 @@ def _divmod(self: Any, other: Any) -> Any:
     return self // other, self % other
 
 
+def _rdivmod(self: Any, other: Any) -> Any:
+    return other // self, other % self
+
+
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
 _OF_INTS = ("and", "or", "xor", "lshift", "rshift")
 _UNARY: dict[str, Callable[..., Any]] = {
@@ -177,6 +215,11 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "floor": math.floor,
     "trunc": math.trunc,
 }
+# Methods that give another number, as Python's own.
+_METHODS: dict[type, tuple[str, ...]] = {
+    int: ("__invert__", "bit_length", "bit_count", "conjugate"),
+    float: ("is_integer", "conjugate"),
+}
 for _kind, _base in ((NotedInt, int), (NotedFloat, float)):
     for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(_kind, f"__{_name}__", _comparison(_base, _name))
@@ -185,5 +228,8 @@ for _kind, _base in ((NotedInt, int), (NotedFloat, float)):
         setattr(_kind, f"__r{_name}__", _binary(_name, swapped=True))
     for _name, _apply in _UNARY.items():
         setattr(_kind, f"__{_name}__", _unary(_name, _apply))
+    for _name in _METHODS[_base]:
+        setattr(_kind, _name, _unary(getattr(_base, _name), getattr(_base, _name)))
     _kind.__bool__ = _bool
     _kind.__divmod__ = _divmod
+    _kind.__rdivmod__ = _rdivmod

@@ -14,11 +14,9 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -30,13 +28,14 @@ from seqport.exporters.frontends.patching import attribute, here
 from seqport.exporters.frontends.pytorch import noted
 from seqport.exporters.frontends.pytorch.constants import Code, constants_noted, numbers_named
 from seqport.exporters.frontends.pytorch.longest import COMPARISONS
-from seqport.exporters.frontends.pytorch.recording import recording
+from seqport.exporters.frontends.pytorch.recording import LIBRARY, recording
 from seqport.exporters.frontends.pytorch.standins import STAND_INS, TYPES
 
 _STANDARD, _INSTALLED = sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")
-_FRAMEWORKS = (*tuple(str(Path(module.__file__ or "").parent) for module in (torch, np)), str(Path(__file__).parent))
 _MISSING = object()
-_MATH = ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd")
+# Functions of `math` that have a form for arrays of numbers; all others are called number by number.
+_MATH = ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd", "ceil", "floor", "trunc")
+_OF_LISTS = ("fsum", "prod", "dist", "sumprod")
 # Methods of tensors that give a size, or a number that may be a length.
 _NUMBERS = frozenset({Tensor.size, Tensor.shape.__get__, Tensor.numel, Tensor.nelement, Tensor.item, Tensor.tolist})  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -54,7 +53,9 @@ class Noting:
 
     def notes(self, run: Callable[[], Any]) -> Notes:
         """What the user's code compares while the model runs; nothing where it does not take numbers that note."""
-        code = self._known = self._known or _code(run)
+        code, failed = self._known, ""
+        if code is None:
+            code = self._known = _code(run)
         for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
             try:
                 with (
@@ -65,10 +66,11 @@ class Noting:
                     _Sizes(),
                 ):
                     run()
-            except Exception:  # whatever a function of the user's does to an int that is no plain one
+            except Exception as error:  # whatever a function of the user's does to an int that is no plain one
+                failed = failed or f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
                 continue
-            return Notes(recorder.notes, largest.elements, self._numbers)
-        return Notes({}, 0, self._numbers)
+            return Notes(recorder.notes, largest.elements, self._numbers | recorder.numbers)
+        return Notes({}, 0, self._numbers, failed)
 
     @cached_property
     def _numbers(self) -> frozenset[int]:
@@ -94,7 +96,7 @@ def _code(run: Callable[[], Any]) -> Code:
 
 
 def _is_users(path: str) -> bool:
-    if path.startswith(_FRAMEWORKS):
+    if path.startswith(LIBRARY):
         return False
     return path.startswith(_INSTALLED) or not path.startswith((_STANDARD, "<frozen"))
 
@@ -103,7 +105,8 @@ def _is_users(path: str) -> bool:
 def _stand_ins(code: Code, with_types: bool) -> Iterator[None]:
     """Within this block the files' Python functions of numbers give numbers that note."""
     functions = {name: item for name, item in STAND_INS.items() if with_types or name not in TYPES}
-    of_modules = {**{name: (math, _noting(name)) for name in _MATH}, "count": (itertools, noted_count)}
+    of_math = [name for name, item in vars(math).items() if callable(item) and name not in _OF_LISTS]
+    of_modules = {**{name: (math, _noting(name)) for name in of_math}, "count": (itertools, noted_count)}
     with ExitStack() as stack:
         for name, (module, function) in of_modules.items():
             original = getattr(module, name)
@@ -134,9 +137,15 @@ def _name(names: dict[str, Any], name: str, value: Any) -> Iterator[None]:
 def _noting(name: str) -> Callable[..., Any]:
     """A function of `math` that notes what it computes."""
     original = getattr(math, name)
+    operator = name if name in _MATH else original
 
-    def function(*args: Any) -> Any:
-        return noted.computed(name, original(*map(noted.plain_of, args)), *args)
+    def function(*args: Any, **options: Any) -> Any:
+        value = original(*map(noted.plain_of, args), **options)
+        return (
+            value
+            if options or not all(isinstance(item, (int, float)) for item in args)
+            else noted.computed(operator, value, *args)
+        )
 
     return function
 
@@ -162,6 +171,7 @@ class _Sizes(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in COMPARISONS and len(args) == 2 and all(_is_number(item) for item in args):
             noted.note(COMPARISONS[func].__name__, *map(_number, args))
+        noted.recording.note_numbers(tree_leaves([_bounds(item) for item in args]))
         if func in _NUMBERS and _is_users(sys._getframe(1).f_code.co_filename):
             return _noted(result)
         return result
@@ -190,6 +200,13 @@ class _Largest(TorchDispatchMode):
             steps = max((item.shape[-2] for item in rows), default=1)
             self.elements = max([self.elements, *(item.numel() // item.shape[-1] * steps for item in rows)])
         return result
+
+
+def _bounds(item: Any) -> Any:
+    """A slice as the numbers that it holds."""
+    if isinstance(item, slice):
+        return [item.start, item.stop]
+    return [_bounds(each) for each in item] if isinstance(item, tuple) else item
 
 
 def _is_number(item: Any) -> bool:

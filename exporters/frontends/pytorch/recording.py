@@ -6,18 +6,20 @@ A comparison is known again in the next run by the lines that led to it. Those o
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.overrides
 
+import seqport.exporters
 from seqport.exporters.comparisons import Comparison, Term
 
 # A place in code compares with so many different constants at most, beyond its first and last visit.
@@ -25,9 +27,13 @@ _CONSTANTS = 24
 # Lines that led to a comparison, and keys of a container, that are looked at.
 _CALLERS, _KEYS = 4, 100
 # Python files whose comparisons are not the user's.
-_LIBRARY = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent), str(Path(__file__).parent))
+LIBRARY = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, np.__file__, seqport.exporters.__file__))
 # Files between the user's line and a note of it.
-_WRAPPERS = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
+_WRAPPERS = (
+    str(Path(__file__).parent) + os.sep,
+    str(Path(torch.__file__).parent / "_tensor.py"),
+    torch.overrides.__file__,
+)
 
 _active = threading.local()
 
@@ -51,16 +57,18 @@ class Recorder:
 
     Attributes:
         notes: the first and the last visit of each place in the user's code, for each constant that it compares with.
+        numbers: whole numbers that it cuts, counts or makes tensors with.
     """
 
     def __init__(self) -> None:
         self.notes: dict[tuple[object, ...], Comparison] = {}
+        self.numbers: set[int] = set()
         self._constants: dict[tuple[object, ...], set[float]] = {}
 
     def note(self, holds: str, left: Side, right: Side, frame: FrameType) -> None:
         """Note a comparison that a frame makes."""
         code = frame.f_code
-        if code.co_filename.startswith(_LIBRARY):
+        if code.co_filename.startswith(LIBRARY):
             return
         text = linecache.getline(code.co_filename, frame.f_lineno).strip()
         line = f"{Path(code.co_filename).name}:{frame.f_lineno}" + (f" ({text})" if text else "")
@@ -85,7 +93,7 @@ def _callers(frame: FrameType | None) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     while frame is not None and len(found) < _CALLERS:
         code = frame.f_code
-        if not code.co_filename.startswith(_LIBRARY):
+        if not code.co_filename.startswith(LIBRARY):
             found.append((code.co_filename, code.co_name, frame.f_lineno, frame.f_lasti))
         frame = frame.f_back
     return found
@@ -109,11 +117,18 @@ def note(holds: str, left: Side, right: Side) -> None:
         recorder.note(holds, left, right, frame)
 
 
+def note_numbers(values: Iterable[Any]) -> None:
+    """Note whole numbers that may end something: bounds of slices, arguments of ranges and of operators."""
+    recorder: Recorder | None = getattr(_active, "recorder", None)
+    if recorder is not None:
+        recorder.numbers.update(int(value) for value in values if type(value) is int)
+
+
 def note_lookup(number: Side) -> None:
     """A lookup compares with every key of the containers that the code names."""
     recorder: Recorder | None = getattr(_active, "recorder", None)
     frame = _caller()
-    if recorder is None or frame is None or frame.f_code.co_filename.startswith(_LIBRARY):
+    if recorder is None or frame is None or frame.f_code.co_filename.startswith(LIBRARY):
         return
     known = {**frame.f_globals, **frame.f_locals}
     named = [known[name] for name in (*frame.f_code.co_names, *frame.f_locals) if name in known]

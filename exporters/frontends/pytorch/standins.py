@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seqport.exporters.frontends.pytorch import noted
+from seqport.exporters.frontends.pytorch import noted, recording
 from seqport.exporters.frontends.pytorch.integers import StandIn
 
 
@@ -57,6 +57,7 @@ class _Range(metaclass=StandIn):
 
     @classmethod
     def called(cls, *args: Any) -> Any:
+        recording.note_numbers(args)
         return Steps(builtins.range(*args))
 
 
@@ -75,6 +76,17 @@ class _Int(metaclass=StandIn):
         return noted.size(number) if isinstance(value, Tensor) else number
 
 
+class _Type(metaclass=StandIn):
+    """Stands for `type`: an int that notes is what the code calls int."""
+
+    stands_for = builtins.type
+
+    @classmethod
+    def called(cls, *args: Any) -> Any:
+        found = builtins.type(*args)
+        return _Int if issubclass(found, noted.NotedInt) or found is builtins.int else _float_or(found)
+
+
 class _Float(metaclass=StandIn):
     """Stands for `float`."""
 
@@ -88,6 +100,10 @@ class _Float(metaclass=StandIn):
         return noted.computed("float", number, value) if isinstance(value, noted.NotedInt) else number
 
 
+def _float_or(found: type) -> Any:
+    return _Float if issubclass(found, noted.NotedFloat) or found is builtins.float else found
+
+
 def _len(value: Any) -> Any:
     """Stands for `len`."""
     return noted.size(builtins.len(value))
@@ -98,6 +114,13 @@ def _enumerate(items: Iterable[Any], start: int = 0) -> Iterator[tuple[Any, Any]
     return ((noted.size(at), item) for at, item in builtins.enumerate(items, start))
 
 
-STAND_INS: dict[str, Any] = {"range": _Range, "int": _Int, "float": _Float, "len": _len, "enumerate": _enumerate}
+STAND_INS: dict[str, Any] = {
+    "range": _Range,
+    "int": _Int,
+    "float": _Float,
+    "type": _Type,
+    "len": _len,
+    "enumerate": _enumerate,
+}
 # Those that PyTorch takes for types of elements: `dtype=int`.
-TYPES = frozenset({"int", "float"})
+TYPES = frozenset({"int", "float", "type"})
