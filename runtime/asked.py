@@ -35,8 +35,8 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
     said = _of_numbers(np.concatenate([feedback.answer(step(feed)) for feed in _asked(feedback)]).astype(np.float64))
     if not len(said):
         raise ArtifactError(
-            f"nothing can be drawn from {feedback.output.name!r}: from zero, small and large states its answers are NaN "
-            "or infinite; call the model itself with one token and zero states"
+            f"nothing can be drawn from {feedback.output.name!r}: from zero, small and large states its answers are "
+            "NaN or infinite; call the model itself with one token and zero states"
         )
     least, largest = said.min(), said.max()
     sums_to_one = bool(least >= 0 and np.abs(said.sum(-1) - 1).max() < _SUM)
