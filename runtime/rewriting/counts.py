@@ -78,6 +78,7 @@ class Counts:
         sized = self.names.intersection(node.input)
         if node.input and self._constants.issuperset(name for name in node.input if name):
             self._constants.update(outputs)
+            self._whole_vectors.update(name for name in outputs if name not in self.floats)
         elif node.op_type == "ConstantOfShape" or (node.op_type in _REPEATS and sized and data[0] in self._constants):
             self._flags.update(outputs)  # as many equal elements as there are steps: their sum counts those
         given = self._flags.intersection(node.input)
@@ -101,7 +102,7 @@ class Counts:
         match node.op_type:
             case "Where":
                 given = given[1:3]
-            case "Gather":
+            case "Gather" | "GatherND" | "GatherElements":
                 given = given[: 2 if given[0] in self._whole_vectors else 1]
             case "Clip":
                 pass
