@@ -18,7 +18,7 @@ from hunt.writers import SAYS
 from seqport.runtime import Stream
 
 # What two minutes are enough for on two cores.
-MODELS = 20
+MODELS = 15
 
 
 def test_nothing_goes_wrong(tmp_path: Path) -> None:
