@@ -30,9 +30,14 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
             behind it; None where its graph was not read.
 
     Raises:
-        ArtifactError: they do, and are negative; or nothing says what they are.
+        ArtifactError: they do, and are negative; or nothing says what they are; or no row is of numbers.
     """
-    said = np.concatenate([feedback.answer(step(feed)) for feed in _asked(feedback)]).astype(np.float64)
+    said = _of_numbers(np.concatenate([feedback.answer(step(feed)) for feed in _asked(feedback)]).astype(np.float64))
+    if not len(said):
+        raise ArtifactError(
+            f"nothing can be drawn from {feedback.output.name!r}: from zero, small and large states its answers are "
+            "NaN or infinite; call the model itself with one token and zero states"
+        )
     least, largest = said.min(), said.max()
     sums_to_one = bool(least >= 0 and np.abs(said.sum(-1) - 1).max() < _SUM)
     if sums_to_one or squashed is False:
@@ -46,6 +51,11 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
             "probabilities either; export the model with logits, or with their softmax, as its answer"
         )
     return True
+
+
+def _of_numbers(said: np.ndarray) -> np.ndarray:
+    """The rows that say something: large states may lead to NaN, which compares with nothing; -inf bans a token."""
+    return said[(said < np.inf).all(-1) & np.isfinite(said).any(-1)]
 
 
 def _asked(feedback: Feedback) -> list[dict[str, np.ndarray]]:

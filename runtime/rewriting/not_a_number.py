@@ -10,18 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, NodeProto
 
 from seqport.runtime.kernels import DOMAIN
+from seqport.runtime.rewriting.nan_flow import NanFlow
 from seqport.runtime.rewriting.native import Native
-from seqport.runtime.rewriting.reading import attribute, is_recurrent, nodes_within
+from seqport.runtime.rewriting.reading import attribute, is_recurrent
 
 _BIAS = 3  # its position among the inputs of a recurrent node
 _PASS_NAN_OVER = frozenset(
     {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "MaxPool", "GlobalMaxPool", "TopK", "ThresholdedRelu"}
-)
-_GIVE_WHOLE = frozenset(
-    {"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 )
 
 
@@ -33,35 +31,15 @@ def node_hides_nan(native: Native) -> bool:
 def what_hides_nan(graph: GraphProto) -> str:
     """The first node that turns NaN into a number, as a message names it.
 
-    "" where none does, or the model itself asks what is NaN: then that is a value like others (a missing one, say).
+    "" where none does, or none that NaN of the inputs reaches: what the model itself replaces is a value like others (a
+    missing one, say).
     """
-    nodes = list(nodes_within(graph))
-    if any(node.op_type == "IsNaN" for node in nodes):
-        return ""
-    whole = _whole(graph)
-    return next((f"{n.op_type} {n.name!r}" for n in nodes if _hides(n) and not (n.input and n.input[0] in whole)), "")
+    return next((f"{node.op_type} {node.name!r}" for node in NanFlow().through(graph) if _hides(node)), "")
 
 
 def hidden_in(path: Path) -> str:
     """The same of a file, read without the weights beside it."""
     return what_hides_nan(onnx.load(path, load_external_data=False).graph)
-
-
-def _whole(graph: GraphProto) -> set[str]:
-    """Values that hold whole numbers or flags, as far as that follows from where they come from."""
-    floats = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-    whole = {value.name for value in graph.input if value.type.tensor_type.elem_type not in floats}
-    whole |= {tensor.name for tensor in graph.initializer if tensor.data_type not in floats}
-    for node in graph.node:
-        if node.op_type == "Cast":
-            is_whole = attribute(node, "to") not in floats
-        else:
-            is_whole = node.op_type in _GIVE_WHOLE or all(name in whole for name in node.input if name)
-        if is_whole and node.input and node.op_type != "ConstantOfShape":
-            whole.update(node.output)
-        elif node.op_type == "TopK":
-            whole.add(node.output[1])
-    return whole
 
 
 def _hides(node: NodeProto) -> bool:

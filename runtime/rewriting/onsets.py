@@ -1,7 +1,7 @@
 """Finds the numbers of steps at which a constant of a graph sets in: a proof of streams must be longer than these.
 
 `lengths.clamp(max=20)` does nothing before step 21, and `steps * 0.02 > 8` before step 401. What is looked for are
-constants that meet a count of steps: lengths, the size of an axis, positions, sums over the steps.
+constants that meet a count of steps (see `counts`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from seqport.runtime.rewriting.counts import COMPARE, Counts
 from seqport.runtime.rewriting.reading import Reading, attribute, nodes_within
 
-# Operators that give counts where they are given some.
-_ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Abs", "Floor", "Ceil", "Round", "Sqrt", "Pow", "Log", "Exp"}
-_PARTS = {"Gather", "Squeeze", "Unsqueeze", "Reshape", "Concat", "Slice", "Expand", "Tile", "Transpose", "Identity"}
-_CHOICES = {"Min", "Max", "Clip", "Where", "Range", "CumSum", "ReduceMax", "ReduceMin", "ReduceSum", "Cast"}
-_COUNTS = _ARITHMETIC | _PARTS | _CHOICES | {"Reciprocal"}
-# Operators that make flags, that keep them, and that count them.
-_COMPARE = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"}
-_LOGIC = {"Not", "And", "Or", "Xor", "IsNaN"}
-_KEEP_FLAGS = _LOGIC | {"Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Expand", "Identity", "Where", "Mul"}
-_COUNT_FLAGS = {"CumSum", "ReduceSum", "ReduceMax", "ArgMax", "ArgMin", "NonZero"}
-# Operators that do otherwise on either side of a constant.
-_TURN = _COMPARE | {"Min", "Max", "Clip", "Mod", "Div", "Slice", "Trilu", "Pad"}
+# Operators that do otherwise on either side of a constant, and the inputs which hold that; None for all.
+_TURN: dict[str, tuple[int, ...] | None] = {
+    **dict.fromkeys((*COMPARE, "Min", "Max", "Mod", "Div")),
+    "Clip": (1, 2),
+    "Slice": (1, 2),
+    "Trilu": (1,),
+    "Pad": (1,),
+}
+# Operators that do so at every whole number, the first of which is 1.
+_ROUND = frozenset({"Floor", "Ceil", "Round"})
+# Operators behind which a count reaches the same number.
+_SAME = _ROUND | {"Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity", "Transpose", "Neg", "Abs"}
 _NEVER = 1 << 31  # a stream of so many steps does not come
 _MOST_ELEMENTS = 1 << 16
 
@@ -39,30 +40,27 @@ def onsets(model: onnx.ModelProto, counts: Iterable[str]) -> dict[int, str]:
         counts: the inputs that count steps.
     """
     reading = Reading(model)
-    known = _counts(model, counts)
+    known = Counts(model, counts)
     found: dict[int, str] = {}
     for node in nodes_within(model.graph):
-        if node.op_type not in _TURN or not known.intersection(node.input):
-            continue
-        numbers = [number for name in node.input for number in _numbers(reading, name)]
-        for count in known.intersection(node.input):
-            for steps in (_steps_of(reading, known, count, number) for number in numbers):
-                found.setdefault(steps, f"{node.op_type} {node.name!r}")
+        met = known.names.intersection(node.input)
+        for number in set(_turns_at(node, reading, known)) if met else ():
+            for count in met:
+                found.setdefault(_steps_of(reading, known.names, count, number), f"{node.op_type} {node.name!r}")
     return {steps: node for steps, node in found.items() if 1 < steps < _NEVER}
 
 
-def _counts(model: onnx.ModelProto, counts: Iterable[str]) -> set[str]:
-    """Values that follow from numbers of steps."""
-    known = set(counts)
-    flags = {value.name for value in model.graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.BOOL}
-    for node in nodes_within(model.graph):
-        given = flags.intersection(node.input)
-        if node.op_type in _COMPARE | _LOGIC or (node.op_type in _KEEP_FLAGS and given):
-            flags.update(node.output)
-        counted = node.op_type in _COUNTS and known.intersection(node.input)
-        if counted or node.op_type in ("Shape", "Size") or (node.op_type in _COUNT_FLAGS and given):
-            known.update(name for name in node.output if name)
-    return known
+def _turns_at(node: onnx.NodeProto, reading: Reading, known: Counts) -> Iterator[float]:
+    """The numbers on either side of which a node does otherwise."""
+    rounds = node.op_type == "Cast" and node.input[0] in known.floats and node.output[0] not in known.floats
+    if rounds or node.op_type in _ROUND:
+        yield 1.0
+    if node.op_type not in _TURN or (node.op_type == "Div" and node.output[0] in known.floats):
+        return
+    places = _TURN[node.op_type]
+    for place, name in enumerate(node.input):
+        if places is None or place in places:
+            yield from _numbers(reading, name)
 
 
 def _numbers(reading: Reading, name: str) -> Iterator[float]:
@@ -99,9 +97,24 @@ def _steps_of(reading: Reading, known: set[str], count: str, number: float) -> i
                     number = number * other if node.input[0] == inner[0] else other / max(number, 1e-9)
                 case _:
                     number = number + other  # in either direction: further is never wrong
-        elif node.op_type == "Sqrt":
-            number = number * number
-        elif node.op_type not in ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity", "Floor", "Ceil", "Transpose"):
+        elif node.op_type in ("Sqrt", "Log", "Exp", "Reciprocal"):
+            number = _undone(node.op_type, number)
+        elif node.op_type == "Pow" and node.input[0] == inner[0] and len(constants) == 1 and constants[0] > 0:
+            number = abs(number) ** (1 / constants[0])
+        elif node.op_type not in _SAME:
             break
         count = inner[0]
     return math.ceil(number) if abs(number) < _NEVER else _NEVER
+
+
+def _undone(kind: str, number: float) -> float:
+    """The number of which a function gives another one."""
+    match kind:
+        case "Sqrt":
+            return number * number
+        case "Log":
+            return math.exp(min(number, 700.0))
+        case "Exp":
+            return math.log(max(number, 1.0))
+        case _:
+            return 1 / max(abs(number), 1e-9)

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 
 import onnx
 
+from seqport.runtime.rewriting.counts import Counts
 from seqport.runtime.rewriting.reading import Dims, Reading, attribute, nodes_within
 
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 # Where a whole number says which steps are read: a slice, a padding, a band of an attention's mask.
-_BY_NUMBERS = frozenset({"Slice", "Pad", "Trilu", "Sub", "Add", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"})
+_BY_NUMBERS = frozenset({"Slice", "Pad", "Trilu"})
+# The same where positions are compared with it.
+_BY_POSITIONS = frozenset({"Sub", "Add", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"})
 _NO_END = (1 << 31) - 1  # what an open slice ends at, or beyond
 
 
@@ -27,12 +30,15 @@ def reach(model: onnx.ModelProto, dims: dict[str, Dims], time: str) -> int:
         time: the name of the sequence axis.
     """
     reading = Reading(model)
+    positions = Counts(model, ()).names
     total, numbers = 0, 0
     for node in nodes_within(model.graph):
         known = dims.get(node.input[0]) if node.input else None
         if node.op_type in _POOLS or node.op_type.startswith("Conv"):
             total += _window(node, reading, dims, time)
-        elif node.op_type in _BY_NUMBERS and not (known and _elsewhere(known, time)):
+        elif node.op_type in _BY_NUMBERS or (node.op_type in _BY_POSITIONS and positions.intersection(node.input)):
+            if known and _elsewhere(known, time):
+                continue
             found = [n for name in node.input[1:] for n in reading.integers(name) or ()]
             numbers = max([numbers, *(abs(n) for n in found if abs(n) < _NO_END)])
     return total + numbers

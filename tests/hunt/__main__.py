@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from hunt.judge import finding
-from hunt.models import Spec, drawn, smaller
+from hunt.layers import Spec
+from hunt.models import PLAIN, drawn, smaller
 
 
 def shrunk(spec: Spec, wrong: Callable[[Spec], str | None]) -> Spec:
@@ -48,7 +49,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.spec:
-            said = finding(given.spec, Path(folder))
+            said = finding({**PLAIN, **given.spec}, Path(folder))
             print(said or "right, or refused")
             return int(bool(said))
         return int(bool(hunt(given.seed, given.minutes, Path(folder))))

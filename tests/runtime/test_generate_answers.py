@@ -101,6 +101,39 @@ def test_without_a_graph_values_tell(artifact, said: list[float], meaning: bool 
         gives_probabilities(step, feedback, None)
 
 
+@pytest.mark.parametrize("squashed", [None, False])
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("said", "meaning"), [([-1.0, 3.0], False), ([-np.inf, 3.0], False), ([0.2, 0.8], True), ([0.25, 3.0], None)]
+)
+def test_answers_that_are_no_numbers_say_nothing(
+    artifact, said: list[float], meaning: bool | None, lost: float, squashed: bool | None
+) -> None:
+    feedback = Feedback.of(Session(artifact("gru", vocab_size=5, states=True), "cpu").description)
+
+    def step(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answers = np.broadcast_to(said, (len(feed["ids"]), 1, 2)).copy()
+        answers[np.abs(feed["h_0"]).max((0, 2)) > 2, 0, 1] = lost  # from large states
+        return {"output": answers, "h_T": feed["h_0"]}
+
+    if meaning is None and squashed is None:
+        with pytest.raises(ArtifactError, match=r"nowhere negative, and 0\.25 to 3 are no probabilities"):
+            gives_probabilities(step, feedback, squashed)
+        return
+    assert gives_probabilities(step, feedback, squashed) is bool(meaning)
+
+
+@pytest.mark.parametrize("said", [[np.nan, 1.0], [np.inf, 1.0], [-np.inf, -np.inf]])
+def test_nothing_is_drawn_where_no_answer_is_of_numbers(artifact, said: list[float]) -> None:
+    feedback = Feedback.of(Session(artifact("gru", vocab_size=5, states=True), "cpu").description)
+
+    def step(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"output": np.broadcast_to(said, (len(feed["ids"]), 1, 2)), "h_T": feed["h_0"]}
+
+    with pytest.raises(ArtifactError, match="from zero, small and large states its answers are NaN or infinite"):
+        gives_probabilities(step, feedback, None)
+
+
 def test_rows_that_change_each_other_never_share_a_step(tmp_path: Path) -> None:
     _, session = opened(lambda o: o.softmax(0), tmp_path)
     first = list(range(TOKENS))

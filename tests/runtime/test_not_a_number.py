@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,72 @@ def test_a_model_that_asks_for_nan_itself_gets_it(tmp_path: Path) -> None:
         expected = model(*map(torch.from_numpy, feed.values())).numpy()
     for kernels in ("auto", "onnxruntime"):
         np.testing.assert_allclose(Session(path, "cpu", kernels=kernels).run(feed)["y"], expected, atol=1e-5)
+
+
+ASKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "filled": lambda x: torch.where(torch.isnan(x), 0.0, x),
+    "kept": lambda x: torch.where(~torch.isnan(x), x, 0.0),
+    "compared with itself": lambda x: torch.where(x == x, x, 0.0),
+    "filled by rows": lambda x: x.masked_fill(torch.isnan(x).any(-1, keepdim=True), 0.0),
+    "filled where all are there": lambda x: torch.where((~torch.isnan(x)).all(-1, keepdim=True), x, 0.0),
+    "or large": lambda x: x.masked_fill(torch.isnan(x) | (x > 3), 0.0),
+    "scaled, then filled": lambda x: torch.where(torch.isnan(x), 0.0, (x - 0.5) / 2),
+    "converted": lambda x: torch.nan_to_num(x),
+}
+NOT_ASKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "filled the wrong way": lambda x: torch.where(torch.isnan(x), x, 0.0),
+    "another is asked": lambda x: torch.where(torch.isnan(x.roll(1, 1)), 0.0, x),
+    "and large": lambda x: x.masked_fill(torch.isnan(x) & (x.roll(1, 1) > 3), 0.0),
+    "counted": lambda x: x + torch.isnan(x).sum(1, keepdim=True),
+    "a step's mean is filled": lambda x: torch.where(torch.isnan(x), 0.0, x.cumsum(1)),
+}
+
+
+class Two(torch.nn.Module):
+    """One input whose NaN the model may replace, and another."""
+
+    def __init__(self, fill: Callable[[torch.Tensor], torch.Tensor], *, other: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = (torch.nn.GRU(4, 6, batch_first=True) for _ in range(2))
+        self.fill, self.other = fill, other
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        y = self.one(self.fill(x))[0]
+        return y + self.two(z)[0] if self.other else y * z.mean()
+
+
+def two(fill: Callable[[torch.Tensor], torch.Tensor], folder: Path, *, other: bool = False) -> tuple[Two, Path]:
+    model = Two(fill, other=other).eval()
+    inputs = [Input(name, ("batch", "seq", 4)) for name in ("x", "z")]
+    return model, export(model, folder / "two.onnx", inputs=inputs, outputs=["y"]).path
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_what_a_model_replaces_reaches_onnxruntimes_nodes(kind: str, tmp_path: Path) -> None:
+    model, path = two(ASKED[kind], tmp_path)
+    session = Session(path, "cpu", kernels="onnxruntime", nan="propagate")
+    feed = {"x": batch((0, 1, 2))["x"], "z": np.ones((2, 5, 4), np.float32)}
+    with torch.no_grad():
+        expected = model(*map(torch.from_numpy, feed.values())).numpy()
+    np.testing.assert_allclose(session.run(feed)["y"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NOT_ASKED)
+def test_a_question_that_replaces_nothing_exempts_nothing(kind: str, tmp_path: Path) -> None:
+    _, path = two(NOT_ASKED[kind], tmp_path)
+    with pytest.raises(KernelsError, match="cannot be promised: ONNX Runtime's GRU 'one/GRU' turns NaN into a number"):
+        Session(path, "cpu", kernels="onnxruntime", nan="propagate")
+
+
+def test_nan_that_one_input_may_hold_is_refused_in_another(tmp_path: Path) -> None:
+    _, path = two(ASKED["filled"], tmp_path, other=True)
+    with pytest.raises(KernelsError, match="ONNX Runtime's GRU 'two/GRU' turns NaN into a number"):
+        Session(path, "cpu", kernels="onnxruntime", nan="propagate")
+    session = Session(path, "cpu", kernels="onnxruntime")
+    assert session.nan == "error"
+    with pytest.raises(InputValueError, match=r"input 'z' holds NaN at row 0, "):
+        session.run({"x": np.zeros((2, 5, 4), np.float32), "z": batch((0, 1, 2))["x"]})
 
 
 def test_what_cannot_be_promised_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Net(torch.nn.Module):
         super().__init__()
         torch.manual_seed(1)
         self.gru, self.head = torch.nn.GRU(4, 6, batch_first=True), torch.nn.Linear(6, 2)
-        self.feat, self.after = torch.nn.Linear(5, 6), after
+        self.feat, self.after, self.table = torch.nn.Linear(5, 6), after, torch.nn.Embedding(20_000, 2)
 
     def encode(
         self, x: torch.Tensor, lengths: torch.Tensor, h: torch.Tensor | None = None
@@ -55,6 +55,16 @@ REFUSED: dict[str, After] = {
     "long sequences, by a product": lambda m, x, n: last(m, x, n) * torch.where(n * 0.02 > 8, 0.5, 1.0)[:, None],
     "a window of lengths": lambda m, x, n: last(m, x, n) * ((n > 30) & (n < 40)).float()[:, None],
     "every seventh length": lambda m, x, n: last(m, x, n) * (n % 7 == 0).float()[:, None],
+    "blocks of steps": lambda m, x, n: last(m, x, n) * (n // 300)[:, None],
+    "blocks of steps, in floats": lambda m, x, n: last(m, x, n) * torch.floor(n / 300.0)[:, None],
+    "seconds, cut to whole ones": lambda m, x, n: last(m, x, n) * (n * 0.01).long()[:, None],
+    "a logarithm of lengths": lambda m, x, n: last(m, x, n) * (torch.log(n.float()) > 6).float()[:, None],
+    "ones that are summed": lambda m, x, n: steps(m, x, n) * (torch.ones_like(x[..., :1]).cumsum(1) < 300),
+    "positions": lambda m, x, n: steps(m, x, n) * (torch.arange(x.size(1)) < 300)[:, None],
+    "positions in a table": lambda m, x, n: (
+        steps(m, x, n) * (torch.arange(600)[torch.arange(x.size(1))] < 300)[:, None]
+    ),
+    "steps with a value": lambda m, x, n: steps(m, x, n) * ((x > 0).cumsum(1)[..., :1] < 300),
     "any flag": lambda m, x, n: (steps(m, x, n) > 2).any(1),
     "all flags": lambda m, x, n: (steps(m, x, n) > -2).all(1),
     "numbers made of flags": lambda m, x, n: torch.where((steps(m, x, n) > 1.5).any(1), 1.0, 0.0),
@@ -70,6 +80,21 @@ STREAMED: dict[str, After] = {
     "a flag of the last step": lambda m, x, n: (last(m, x, n) > 0.5).any(-1),
     "classes of each step": lambda m, x, n: steps(m, x, n).argmax(-1),
     "small": lambda m, x, n: steps(m, x, n) * 1e-6,
+    "audio": lambda m, x, n: m.head(m.encode(x.reshape(x.size(0), x.size(1), -1) / 32768, n)[0]),
+    "audio, times": lambda m, x, n: m.head(m.encode(x.reshape(x.size(0), x.size(1), -1) * 32768, n)[0]),
+    "clipped far away": lambda m, x, n: m.head(m.encode(x.reshape(x.size(0), x.size(1), -1).clamp(-1e4, 1e4), n)[0]),
+    "clipped, repeated": lambda m, x, n: m.head(m.encode(x[:, :, :1].expand(-1, -1, 4).clamp(-1e4, 1e4), n)[0]),
+    "clipped parts": lambda m, x, n: m.head(m.encode(x[:, : x.size(1)].clamp(-1e4, 1e4), n)[0]),
+    "clipped and masked": lambda m, x, n: (steps(m, x, n) * (torch.arange(x.size(1)) < n[:, None])[..., None]).clamp(
+        -1e4, 1e4
+    ),
+    "filled with a large number": lambda m, x, n: steps(m, x, n).masked_fill(x[..., :2] > 3, -1e9),
+    "the last step, over the lengths": lambda m, x, n: last(m, x, n).clamp(-1e4, 1e4),
+    "smoothed": lambda m, x, n: steps(m, x, n).softmax(-1) * 0.9 + 0.1 / 20_000,
+    "ids with a large table": lambda m, x, n: (
+        steps(m, x, n) + m.table((x[..., 0].abs() * 9000).long().clamp(max=19_999))
+    ),
+    "lengths over a large number": lambda m, x, n: last(m, x, n) + 0.0 * (n.float() / 32768)[:, None],
     "clipped values": lambda m, x, n: m.head(m.encode(x.clamp(-2, 2), n)[0]),
 }
 
