@@ -29,8 +29,12 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
         squashed: whether its answers come out of a Softmax, a Sigmoid or another such function, with no logarithm
             behind it; None where its graph was not read.
 
+    Returns:
+        Answers that are nowhere negative are drawn as they are, if they are scores or at most 1; others are logits.
+
     Raises:
-        ArtifactError: they do, and are negative; or nothing says what they are; or no row is of numbers.
+        ArtifactError: nothing says what they are: nowhere negative and above 1 with an unknown graph, or probabilities
+            from which something was taken off; or no row is of numbers.
     """
     said = _of_numbers(np.concatenate([feedback.answer(step(feed)) for feed in _asked(feedback)]).astype(np.float64))
     if not len(said):
@@ -39,18 +43,16 @@ def gives_probabilities(step: Step, feedback: Feedback, squashed: bool | None) -
             "NaN or infinite; call the model itself with one token and zero states"
         )
     least, largest = said.min(), said.max()
-    sums_to_one = bool(least >= 0 and np.abs(said.sum(-1) - 1).max() < _SUM)
-    if sums_to_one or squashed is False:
-        return sums_to_one
-    if squashed is None and least < 0:
+    sums = said.sum(-1)
+    if least >= 0 and (squashed or largest <= 1 + _SUM or np.abs(sums - 1).max() < _SUM):
+        return True
+    if squashed is False or (least < 0 and not (squashed and np.ptp(sums) < _SUM)):
         return False
-    if least < 0 or (squashed is None and largest > 1 + _SUM):
-        what = "its answers are squashed, so they are no logits" if squashed else "its answers are nowhere negative"
-        raise ArtifactError(
-            f"nothing can be drawn from {feedback.output.name!r}: {what}, and {least:.3g} to {largest:.3g} are no "
-            "probabilities either; export the model with logits, or with their softmax, as its answer"
-        )
-    return True
+    what = "its answers are squashed, so they are no logits" if squashed else "its answers are nowhere negative"
+    raise ArtifactError(
+        f"nothing can be drawn from {feedback.output.name!r}: {what}, and {least:.3g} to {largest:.3g} are no "
+        "probabilities either; export the model with logits, or with their softmax, as its answer"
+    )
 
 
 def _of_numbers(said: np.ndarray) -> np.ndarray:

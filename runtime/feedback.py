@@ -32,6 +32,7 @@ class Feedback:
         sequence: the one sequence along both.
         batch_axis: the name of the batch axis.
         lengths: the input that counts the steps, always 1 here.
+        smallest: the smallest token that the model takes.
         largest: the largest token that the model's table has; None where that is not known.
     """
 
@@ -41,6 +42,7 @@ class Feedback:
     sequence: SequenceInfo
     batch_axis: str
     lengths: TensorInfo | None
+    smallest: int = 0
     largest: int | None = None
 
     @classmethod
@@ -67,8 +69,8 @@ class Feedback:
         sequence = description.sequences[0]
         fed = inputs[next(iter(sequence.inputs))]
         lengths = inputs[sequence.lengths] if sequence.lengths else None
-        _, largest = description.tables.get(fed.name, (0, None))
-        found = cls(fed, answers[0], states, sequence, batch_axis_of(description), lengths, largest)
+        smallest, largest = description.tables.get(fed.name, (0, None))
+        found = cls(fed, answers[0], states, sequence, batch_axis_of(description), lengths, smallest, largest)
         if found.fixed > 1 and lengths is None:
             raise ArtifactError(
                 f"the file fixes the steps of {fed.name!r} to {found.fixed} and takes no lengths, so it cannot be fed "
@@ -110,10 +112,11 @@ class Feedback:
             )
         if not len(values):
             raise EmptyBatchError("first is empty, so there is no row to generate")
-        wrong = (values < 0) | (values > (values if self.largest is None else self.largest)) if self.tokens else None
+        above = values > (values if self.largest is None else self.largest)
+        wrong = (values < self.smallest) | above if self.tokens else None
         if wrong is not None and wrong.any():
             row = int(wrong.argmax())
-            within = "0 or more" if self.largest is None else f"0 to {self.largest}"
+            within = f"{self.smallest} or more" if self.largest is None else f"{self.smallest} to {self.largest}"
             raise InputValueError(f"first holds the token {values[row]} for row {row}, expected {within}")
         return values
 

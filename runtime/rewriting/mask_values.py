@@ -33,7 +33,8 @@ def mask_values(model: onnx.ModelProto) -> tuple[str, ...]:
     flags = {name for name, kind in inputs.items() if kind == onnx.TensorProto.BOOL}
     for node in model.graph.node:
         casts = node.op_type == "Cast" and attribute(node, "to") == onnx.TensorProto.BOOL
-        kept = node.op_type in _KEEP and any(name in flags for name in node.input if name)
+        values = node.input[1:] if node.op_type == "Where" else node.input
+        kept = node.op_type in _KEEP and any(name in flags for name in values if name)
         if node.op_type in _FLAGS or casts or kept:
             flags.update(node.output)
     found: dict[str, None] = {}
@@ -44,6 +45,7 @@ def mask_values(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _nearest(reading: Reading, name: str, flags: set[str]) -> list[str]:
+    """The last flags on the way to a value: not those that choose between counts (at least 1), but between 1 and 0."""
     todo, seen, found = [name], set(), []
     while todo:
         item = todo.pop()
@@ -53,5 +55,8 @@ def _nearest(reading: Reading, name: str, flags: set[str]) -> list[str]:
         if item in flags:
             found.append(item)
         elif (node := reading.producers.get(item)) is not None:
-            todo.extend(reading.reads(node))
+            values = node.input[1:] if node.op_type == "Where" else ()
+            chosen = [flag for value in values for flag in _nearest(reading, value, flags)]
+            found.extend(chosen)
+            todo.extend(() if chosen else reading.reads(node))
     return found

@@ -57,12 +57,15 @@ LOGITS: dict[str, Say] = {
     "logarithms of smoothed ones": lambda o: torch.log(o.softmax(-1) + 1e-6),
     "banned": lambda o: o.masked_fill(torch.arange(TOKENS) == 0, -torch.inf),
     "gated": lambda o: o * o.sigmoid(),
+    "capped": lambda o: 20 * torch.sigmoid(o / 10) - 10,
 }
 AS_THEY_ARE: dict[str, Say] = {
     "softmax": lambda o: o.softmax(-1),
     "banned": lambda o: o.softmax(-1) * (torch.arange(TOKENS) > 0),
     "smoothed": lambda o: o.softmax(-1) * 0.9 + 0.01,
     "scores": lambda o: o.sigmoid(),
+    "banned by a matrix": lambda o: o.softmax(-1) @ torch.diag((torch.arange(TOKENS) > 0).float()),
+    "two heads": lambda o: torch.stack([o.softmax(-1), (-o).softmax(-1)], -1) @ torch.tensor([0.6, 0.2]),
     "percent": lambda o: o.softmax(-1) * 100,
 }
 
@@ -150,6 +153,20 @@ def test_tokens_beyond_the_table_do_not_begin_a_row(first: int | list[int], said
     _, session = opened(LOGITS["linear"], tmp_path)
     with pytest.raises(InputValueError, match=f"first holds the token {said}, expected 0 to 11"):
         session.generate(first, max_steps=2)
+
+
+def test_a_table_may_begin_below_zero(tmp_path: Path) -> None:
+    class Shifted(Writer):
+        def forward(self, ids, lengths, h_0):
+            return super().forward(ids + 1, lengths, h_0)
+
+    inputs = [Input("ids", ("batch", "seq"), "int64"), Input("lengths", ("batch",), "int64")]
+    inputs.append(Input("h_0", (1, "batch", 6)))
+    model = Shifted(LOGITS["linear"]).eval()
+    session = Session(export(model, tmp_path / "w.onnx", inputs, ["p", "h_T"]).path, "cpu")
+    assert len(session.generate(-1, max_steps=1)[0]) == 1
+    with pytest.raises(InputValueError, match="first holds the token -2 for row 0, expected -1 to 10"):
+        session.generate(-2, max_steps=1)
 
 
 def test_nan_is_no_token(tmp_path: Path) -> None:

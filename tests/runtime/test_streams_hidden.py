@@ -239,3 +239,50 @@ def test_steps_masked_by_any_predicate_are_right_or_refused(kind: str, tmp_path:
             continue
         np.testing.assert_allclose(found[0], expected[t], atol=1e-6)
     assert 0 < refused < len(x)
+
+
+class Masked(torch.nn.Module):
+    """Counts its own steps: at least one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.e, self.r = torch.nn.Embedding(12, 4), torch.nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        lengths = (ids > 0).sum(1).clamp(min=1)
+        packed = torch.nn.utils.rnn.pack_padded_sequence(self.e(ids), lengths, batch_first=True, enforce_sorted=False)
+        return self.r(packed)[1][0]
+
+
+def test_counted_steps_that_are_at_least_one_stream(tmp_path: Path) -> None:
+    net = Masked().eval()
+    path = export(net, tmp_path / "m.onnx", [Input("ids", ("batch", "seq"), "int64")], ["h"]).path
+    stream = Session(path, "cpu").stream()
+    ids = np.random.default_rng(0).integers(2, 10, 30)
+    found = [stream.push(ids[a:b])["h"] for a, b in ((0, 1), (1, 12), (12, 30))][-1]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(torch.from_numpy(ids[None]))[0].numpy(), atol=1e-6)
+
+
+class OfKind(torch.nn.Module):
+    """Starts from a state that an id tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kinds, self.r = torch.nn.Embedding(6, 6), torch.nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        return self.r(x, self.kinds(kind)[None])[0]
+
+
+def test_an_id_that_sets_the_initial_state_may_be_left_out_later(tmp_path: Path) -> None:
+    net = OfKind().eval()
+    inputs = [Input("x", ("batch", "seq", 4)), Input("kind", ("batch",), "int64")]
+    stream = Session(export(net, tmp_path / "m.onnx", inputs, ["y"]).path, "cpu").stream()
+    x = np.random.default_rng(0).standard_normal((9, 4), np.float32)
+    first = stream.push({"x": x[:3], "kind": np.int64(3)})["y"]
+    found = np.concatenate([first, stream.push({"x": x[3:]})["y"]])
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(torch.from_numpy(x[None]), torch.tensor([3]))[0].numpy(), atol=1e-6)
