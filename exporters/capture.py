@@ -35,6 +35,7 @@ class Capture:
         padding_values: input name → the value that the model itself masks, where it is not 0.
         elsewhere: captures the same model with the fixed axes at other sizes; None where nothing was fixed.
         conditions: what the trace took for granted of sizes.
+        runs_python: code of the user's runs when the model does, and may look at sizes that the trace did not know.
         noted: runs the model on arrays by name; what its own code compares meanwhile. None where no frontend can tell.
     """
 
@@ -50,5 +51,6 @@ class Capture:
     noted: Callable[[Arrays], Notes] | None = None
     fixed_axes: dict[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    runs_python: bool = True
     bounds: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -136,9 +136,9 @@ def _turning(
     looped = set(job.capture.fixed_axes) - set(job.capture.told)
     usual = draws.sizes(_FULL, scale)
     questions, turns = searched(job, draws, scale, kind, usual, rows_of(draws, looped))
-    # Long inputs are cheap where the model's own loop is native code; Keras runs it in Python.
+    # Long inputs are cheap where the model's own loop is native code. Keras runs it in Python: only where it must be.
     ends = questions.numbers if job.capture.fixed_axes else ()
-    long = far(draws, looped, ends, questions) if job.capture.convention == "pytorch" else []
+    long = far(draws, looped, ends, questions) if job.capture.runs_python else []
     found, refused = _at_sizes(job, session, draws, long, _VARIED, scale, kind)
     turned, refused_too = _at_sizes(job, session, draws, turns.tried, _FULL, scale, kind)
     job.refusals += [untried(line) for line in turns.untried]

@@ -170,3 +170,18 @@ def test_the_value_that_masking_takes_for_padding_is_recorded(tmp_path: Path) ->
     rows = [random.standard_normal((n, FEATURES)).astype(np.float32) for n in (5, 1, 3)]
     for row, found in zip(rows, session.predict(rows), strict=True):
         np.testing.assert_allclose(found["output"], session.run({"x": row[None]})["output"][0], atol=1e-6)
+
+
+class Long(layers.Layer):
+    """Half as much, of more than 100 steps: a trace of any number of steps sees no number."""
+
+    def call(self, x):
+        return x * 0.5 if x.shape[1] is not None and x.shape[1] > 100 else x
+
+
+def test_a_branch_on_steps_that_a_trace_does_not_know_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.Input((None, FEATURES), name="x"), layers.GRU(HIDDEN, return_sequences=True), Long()]
+    )
+    with pytest.raises(ExportError, match="seq=307"):
+        export(model, tmp_path / "m.onnx")

@@ -25,6 +25,13 @@ def layers_of(model: Any) -> list[Any]:
     return list(model._flatten_layers())
 
 
+def has_users_code(model: Any) -> bool:
+    """Whether Python code that is neither library's runs when the model does: a class or a function of the user's."""
+    own = {library.__name__ for library in libraries()}
+    classes = [type(layer).__module__.partition(".")[0] for layer in layers_of(model)]
+    return not own.issuperset(classes) or any(is_a(layer, "Lambda") for layer in layers_of(model))
+
+
 def is_a(layer: Any, name: str) -> bool:
     """Whether a layer is of the class of this name, of either library."""
     return isinstance(layer, tuple(getattr(library.layers, name) for library in libraries()))

@@ -16,7 +16,7 @@ from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.frontends.keras.call import Call, callers, flatten_outputs
 from seqport.exporters.frontends.keras.cudnn import without_cudnn
-from seqport.exporters.frontends.keras.library import is_a, is_legacy, layers_of, path_of
+from seqport.exporters.frontends.keras.library import has_users_code, is_a, is_legacy, layers_of, path_of
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
 from seqport.exporters.frontends.naming import chosen_outputs, order_outputs
@@ -62,6 +62,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         reference=lambda arrays, again=False: _run(call, inputs, kept, names, arrays, again),
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
+        runs_python=has_users_code(model),
         notes=_notes(model),
     )
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         source={"framework": source.kind, **{p: version(p) for p in ("tensorflow", "tf2onnx")}},
         reference=lambda arrays, again=False: _run(run, inputs, names, arrays, again),
         refusals=refusals,
+        runs_python=source.frozen is None and not isinstance(model, (str, Path)),
         notes=notes,
     )
 
