@@ -141,7 +141,10 @@ class Values:
         """
         floats = self._varied(floats=True) if self._kind != "usual" else []
         for name in [*self._varied(floats=False), *floats]:
-            answers = self._answers(self._filled(name, -1) if name in floats else self._alone(name, NEGATIVE))
+            answers = None if name in floats else self._answers(self._alone(name, NEGATIVE))
+            answers = answers or self._answers(
+                self._filled(name, -1)
+            )  # perhaps 9 was too large, and -1 is not too small
             if answers is None or self._differs(answers, exact=True):
                 self._job.not_negative.add(name)
 

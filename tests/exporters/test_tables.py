@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[Treat, dict[str, tuple[int, int]]]] = {
     "turned round": (lambda ids, e: e(ids.flip(1)), {"ids": (0, 9)}),
     "behind a first one": (lambda ids, e: e(torch.cat([torch.ones_like(ids[:, :1]), ids], 1)), {"ids": (0, 9)}),
     "indexed, from the end too": (lambda ids, e: e.weight[ids], {}),
+    "indexed, from the end of a small one too": (lambda ids, e: e.weight[:6][ids], {}),
     "wrapped": (lambda ids, e: e(ids % 10), {}),
     "clipped": (lambda ids, e: e(ids.clamp(0, 9)), {}),
     "replaced": (lambda ids, e: e(torch.where(ids < 0, torch.zeros_like(ids), ids)), {}),
