@@ -38,6 +38,8 @@ TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
 # Lengths up to the ends of their axes: of every row, or of one.
 _FULL, _VARIED = MEASURED[1]._replace(full=True), MEASURED[1]._replace(shorter=0)
+# Rows and steps that values are varied in: of one step, much is not looked at.
+_SEVERAL = 3
 _FROZEN = "forward does something in Python that the trace froze, such as a branch on a size or on a step's number"
 
 
@@ -119,7 +121,7 @@ def probe(job: Job, example: Arrays | None) -> Measured:
     values: tuple[str, ...] = ()
     if runs[0].expected is not None and not job.refusals:
         tolerance = HALF_TOLERANCE if half else TOLERANCE
-        fewest = [run for run in runs if run.expected is not None and len(next(iter(run.inputs.values()))) > 1]
+        fewest = [run for run in runs if run.expected is not None and min(run.sizes.values(), default=1) >= _SEVERAL]
         usual = min(fewest or measured, key=lambda run: sum(array.size for array in run.inputs.values()))
         probed = [usual.inputs, *(run.inputs for run in measured if run is not usual)]
         values = Values(job, session, draws, judge, tolerance, probed, kind).compare()
