@@ -70,6 +70,7 @@ class Noting:
                 failed = failed or f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0][:200]
                 continue
             return Notes(recorder.notes, largest.elements, self._numbers | recorder.numbers)
+        run()  # what the model itself does not take tells nothing of its code
         return Notes({}, 0, self._numbers, failed)
 
     @cached_property
