@@ -37,9 +37,9 @@ def _flat(array: np.ndarray, random: np.random.Generator) -> np.ndarray:  # noqa
 
 def _along_rows(array: np.ndarray, factors: Sequence[float]) -> np.ndarray:
     """One factor a row, again and again; shaped to go with the array."""
-    rows = array.shape[:1] or (1,)
-    found = np.resize(np.array(factors, array.dtype), rows)
-    return found.reshape(*rows[: array.ndim], *[1] * (array.ndim - 1))
+    if not array.ndim:
+        return np.array(factors[0], array.dtype)
+    return np.resize(np.array(factors, array.dtype), len(array)).reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _times(*factors: float) -> Vary:
