@@ -16,7 +16,7 @@ from seqport.runtime.feedback import Feedback
 
 Step = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
 _ROWS = 16
-_LARGE = 32.0  # states of one row, so that a peak among several rows shows
+_LARGE = 32.0  # states of one row: what small ones leave near its middle is driven to its ends
 _SUM = 1e-3  # how close to 1 the sum of probabilities is
 
 

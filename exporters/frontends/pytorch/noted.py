@@ -119,7 +119,7 @@ def computed(name: str | Callable[..., Any], value: Any, *operands: Any) -> Any:
         return value
     sizes = [item for item in operands if isinstance(item, _Noted) and item.is_size]
     terms = tuple(term_of(item) for item in operands)
-    depth = 1 + max(term.depth for term in terms)
+    depth = 1 + max((term.depth for term in terms), default=0)
     is_counter = name in ("add", "sub") and len(sizes) < 2 and depth == 1
     if isinstance(value, int) and (is_counter or depth > _DEEP):
         return size(value)  # a counter, of which the sum of all that was added would tell no more
