@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -70,7 +69,7 @@ def _medians(*calls: Callable[[], object]) -> list[float]:
     rounds = [[_seconds(call) for call in calls]]
     while len(rounds) < _ROUNDS and max(rounds[0]) < _DECIDED * min(rounds[0]):
         rounds.append([_seconds(call) for call in calls])
-    return [median(times) for times in zip(*rounds, strict=True)]
+    return [float(np.median(times)) for times in zip(*rounds, strict=True)]
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 
 from seqport.runtime.artifact import METADATA_KEY, Description, no_metadata, read_metadata
 from seqport.runtime.asynchronous import AsyncCalls
-from seqport.runtime.auto import on_gpu_if_faster
 from seqport.runtime.binding import Binding, Outputs, run_into
 from seqport.runtime.errors import ArtifactError, InputError, refused_value
 from seqport.runtime.external import require_data_files
@@ -130,6 +129,8 @@ class Session(AsyncCalls):
         measured = ""
         asked = provider != "auto" or cuda_rewrite is not None or packing == "on" or kernels == "seqport"
         if opened.provider == "cpu" and not asked:
+            from seqport.runtime.auto import on_gpu_if_faster
+
             faster, measured = on_gpu_if_faster(self.path, host, self.run, self.signature)
             if faster:
                 opened = faster
