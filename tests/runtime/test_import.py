@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 
 import seqport.runtime
 
-ROUNDS = 7
+ROUNDS = 11
 MOST = 1.3  # times what `import onnxruntime` costs
 
 # Refuses, as a machine without them would, everything that the runtime must do without.
@@ -46,9 +45,9 @@ def test_importing_costs_little_more_than_onnxruntime(tmp_path) -> None:
 
     theirs, ours = "onnxruntime", "seqport.runtime, onnxruntime"
     cost(ours)
-    # Interleaved, so that a busy machine slows both.
+    # Interleaved, and the least of each: what other processes do adds to a round, and takes from none.
     rounds = [(cost(theirs), cost(ours)) for _ in range(ROUNDS)]
-    ratio = statistics.median(our for _, our in rounds) / statistics.median(their for their, _ in rounds)
+    ratio = min(our for _, our in rounds) / min(their for their, _ in rounds)
     assert ratio <= MOST, f"import {ours} costs {ratio:.2f} x import {theirs}"
 
 
