@@ -15,6 +15,7 @@ from torch import nn
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
 from seqport.exporters.frontends.naming import require_places
+from seqport.exporters.frontends.pytorch.owners import filled
 from seqport.exporters.signature import Input
 
 _P = inspect.Parameter
@@ -67,19 +68,11 @@ def _signature(model: nn.Module) -> inspect.Signature:
     if kinds != [_P.VAR_POSITIONAL, _P.VAR_KEYWORD]:
         return signature
     function = getattr(model.forward, "__func__", model.forward)
-    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
-    inner = [item for item in held if isinstance(item, FunctionType)]
+    inner = [item for item in filled(getattr(function, "__closure__", None)) if isinstance(item, FunctionType)]
     if len(inner) != 1:
         return signature
     parameters = list(inspect.signature(inner[0]).parameters.values())
     return inspect.Signature(parameters[1:] if parameters and parameters[0].name == "self" else parameters)
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # a name that is not bound yet
-        return False
 
 
 def _own(signature: inspect.Signature, count: int) -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ _SAME_VALUES = frozenset(
     | {torch.clone, torch.detach, torch.as_tensor}
 )
 # Where the files between a user's line and a form below are.
-_BETWEEN = (__file__, str(Path(torch.__file__).parent))
+_BETWEEN = (__file__, str(Path(torch.__file__).parent) + os.sep)
 _MAXIMA = frozenset({Tensor.max, torch.max, Tensor.amax, torch.amax})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seqport.exporters.frontends.pytorch.noted import NotedInt
+from seqport.exporters.frontends.pytorch.owners import filled, of_users
 
 # How far a number may be from a name, and how many items of a container are looked at.
 _DEEPEST, _MANY = 4, 100
@@ -64,23 +65,16 @@ def _functions(model: nn.Module, code: Code) -> list[FunctionType]:
 def _behind(item: Any) -> Iterable[Any]:
     """The functions that a function, a method or a class leads to."""
     if isinstance(item, FunctionType):
-        return [*(cell.cell_contents for cell in item.__closure__ or () if _is_filled(cell)), *vars(item).values()]
+        return [*filled(item.__closure__), *vars(item).values()]
     if isinstance(item, property):
         return item.fget, item.fset
     if isinstance(item, (staticmethod, classmethod)):
         return (item.__func__,)
     if isinstance(item, partial):
         return (item.func,)
-    if isinstance(item, type) and (item.__module__ or "").partition(".")[0] not in ("torch", "builtins", "typing"):
+    if isinstance(item, type) and of_users(item):
         return [*vars(item).values(), *item.__mro__[1:]]
     return (item.__func__,) if hasattr(type(item), "__func__") else ()
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
 
 
 def _noting(code: CodeType) -> CodeType:
@@ -105,8 +99,7 @@ def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:
     for owner in (*code.names.values(), *(vars(module) for module in model.modules())):
         waiting += [(owner[name], 0) for name in names if name in owner]
     for function in _functions(model, code):
-        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-        waiting += [(item, 0) for item in (*cells, *(function.__defaults__ or ()))]
+        waiting += [(item, 0) for item in (*filled(function.__closure__), *(function.__defaults__ or ()))]
     found: set[int] = set()
     seen: set[int] = set()
     while waiting:

@@ -18,6 +18,7 @@ from torch import nn
 
 from seqport.exporters.frontends.pytorch.longest import Longest
 from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
+from seqport.exporters.frontends.pytorch.owners import of_users
 
 _MISSING = object()
 
@@ -109,15 +110,9 @@ def _namespaces(model: nn.Module) -> list[dict[str, Any]]:
     """The global names of the files that the model's methods, and the functions that it keeps, were written in."""
     found: dict[int, dict[str, Any]] = {}
     for module in model.modules():
-        owners = [vars(base) for base in type(module).__mro__ if (base.__module__ or "").partition(".")[0] != "torch"]
+        owners = [vars(base) for base in type(module).__mro__ if of_users(base)]
         for function in (item for names in (*owners, vars(module)) for item in names.values()):
             function = getattr(function, "__wrapped__", function)  # behind a decorator such as torch.no_grad()
-            if (
-                isinstance(function, FunctionType)
-                and (function.__module__ or "").partition(".")[0] not in _NOT_THE_USERS
-            ):
+            if isinstance(function, FunctionType) and of_users(function):
                 found[id(function.__globals__)] = function.__globals__
     return list(found.values())
-
-
-_NOT_THE_USERS = frozenset({"torch", "builtins", "typing", "abc"})

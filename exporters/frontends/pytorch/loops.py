@@ -8,6 +8,8 @@ from types import CodeType, FunctionType
 
 from torch import nn
 
+from seqport.exporters.frontends.pytorch.owners import of_users
+
 _LOOPS = frozenset({"FOR_ITER", "JUMP_BACKWARD"})
 
 
@@ -21,7 +23,7 @@ def may_loop(model: nn.Module) -> bool:
 
 def _functions(module: nn.Module) -> Iterator[FunctionType]:
     for owner in type(module).__mro__:
-        if (owner.__module__ or "").partition(".")[0] not in ("torch", "builtins", "typing"):
+        if of_users(owner):
             yield from (f for f in vars(owner).values() if isinstance(f, FunctionType) and f.__name__ != "__init__")
     yield from (item for item in vars(module).values() if isinstance(item, FunctionType))
 

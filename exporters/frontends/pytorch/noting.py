@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -28,10 +27,10 @@ from seqport.exporters.frontends.patching import attribute, here
 from seqport.exporters.frontends.pytorch import noted
 from seqport.exporters.frontends.pytorch.constants import Code, constants_noted, numbers_named
 from seqport.exporters.frontends.pytorch.longest import COMPARISONS
-from seqport.exporters.frontends.pytorch.recording import LIBRARY, recording
+from seqport.exporters.frontends.pytorch.owners import is_users
+from seqport.exporters.frontends.pytorch.recording import recording
 from seqport.exporters.frontends.pytorch.standins import STAND_INS, TYPES
 
-_STANDARD, _INSTALLED = sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")
 _MISSING = object()
 # Functions of `math` that have a form for arrays of numbers; all others are called number by number.
 _MATH = ("sqrt", "log", "log2", "log10", "log1p", "exp", "fabs", "fmod", "gcd", "ceil", "floor", "trunc")
@@ -83,7 +82,7 @@ def _code(run: Callable[[], Any]) -> Code:
     found = Code()
 
     def see(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code not in found.executed and _is_users(frame.f_code.co_filename):
+        if event == "call" and frame.f_code not in found.executed and is_users(frame.f_code.co_filename):
             found.executed.add(frame.f_code)
             found.names[id(frame.f_globals)] = frame.f_globals
 
@@ -94,12 +93,6 @@ def _code(run: Callable[[], Any]) -> Code:
     finally:
         sys.setprofile(before)
     return found
-
-
-def _is_users(path: str) -> bool:
-    if path.startswith(LIBRARY):
-        return False
-    return path.startswith(_INSTALLED) or not path.startswith((_STANDARD, "<frozen"))
 
 
 @contextmanager
@@ -172,8 +165,7 @@ class _Sizes(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in COMPARISONS and len(args) == 2 and all(_is_number(item) for item in args):
             noted.note(COMPARISONS[func].__name__, *map(_number, args))
-        noted.recording.note_numbers(tree_leaves([_bounds(item) for item in args]))
-        if func in _NUMBERS and _is_users(sys._getframe(1).f_code.co_filename):
+        if func in _NUMBERS and is_users(sys._getframe(1).f_code.co_filename):
             return _noted(result)
         return result
 

@@ -15,25 +15,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.overrides
 
-import seqport.exporters
 from seqport.exporters.comparisons import Comparison, Term
+from seqport.exporters.frontends.pytorch.owners import is_library
 
 # A place in code compares with so many different constants at most, beyond its first and last visit.
 _CONSTANTS = 24
 # Lines that led to a comparison, and keys of a container, that are looked at.
 _CALLERS, _KEYS = 4, 100
-# Python files whose comparisons are not the user's.
-LIBRARY = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, np.__file__, seqport.exporters.__file__))
 # Files between the user's line and a note of it.
-_WRAPPERS = (
-    str(Path(__file__).parent) + os.sep,
-    str(Path(torch.__file__).parent / "_tensor.py"),
-    torch.overrides.__file__,
-)
+_OURS = str(Path(__file__).parent) + os.sep
+_WRAPPERS = (_OURS, str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
 
 _active = threading.local()
 
@@ -68,7 +62,7 @@ class Recorder:
     def note(self, holds: str, left: Side, right: Side, frame: FrameType) -> None:
         """Note a comparison that a frame makes."""
         code = frame.f_code
-        if code.co_filename.startswith(LIBRARY):
+        if is_library(code.co_filename):
             return
         text = linecache.getline(code.co_filename, frame.f_lineno).strip()
         line = f"{Path(code.co_filename).name}:{frame.f_lineno}" + (f" ({text})" if text else "")
@@ -93,7 +87,7 @@ def _callers(frame: FrameType | None) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     while frame is not None and len(found) < _CALLERS:
         code = frame.f_code
-        if not code.co_filename.startswith(LIBRARY):
+        if not is_library(code.co_filename):
             found.append((code.co_filename, code.co_name, frame.f_lineno, frame.f_lasti))
         frame = frame.f_back
     return found
@@ -128,7 +122,7 @@ def note_lookup(number: Side) -> None:
     """A lookup compares with every key of the containers that the code names."""
     recorder: Recorder | None = getattr(_active, "recorder", None)
     frame = _caller()
-    if recorder is None or frame is None or frame.f_code.co_filename.startswith(LIBRARY):
+    if recorder is None or frame is None or is_library(frame.f_code.co_filename):
         return
     known = {**frame.f_globals, **frame.f_locals}
     named = [known[name] for name in (*frame.f_code.co_names, *frame.f_locals) if name in known]

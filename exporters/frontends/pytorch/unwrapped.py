@@ -46,7 +46,7 @@ def _require_open(name: str, part: nn.Module) -> None:
             f"is a torch.jit.{type(part).__name__}, whose recurrent layers are compiled already",
             "export the nn.Module that it was scripted or traced from",
         )
-    if type(part).__module__.startswith(_QUANTIZED):
+    if str(type(part).__module__).startswith(_QUANTIZED):
         raise RefusedError(
             name,
             f"is a {type(part).__module__}.{type(part).__name__}, whose weights are packed for PyTorch alone",
