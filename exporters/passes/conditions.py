@@ -25,7 +25,7 @@ from seqport.exporters.passes.placed import placed
 # Sizes that tell what a number follows, with those of the usual probes: all differ, and the parts of them do.
 _SIZES = (*MEASURED, Sizes((4, 37, 41, 43), 9, True), Sizes((7, 83, 71, 79), 11, True))
 # A tensor of so many elements takes half a gigabyte; a model has several at once.
-_LARGEST = 2**27
+LARGEST = 2**27
 # Where steps meet steps, the largest tensor grows by more than this, for each element that the axes span.
 _FASTER = 1.3
 
@@ -49,17 +49,21 @@ class Asked:
 
     Attributes:
         conditions: those of comparisons first, whose line is known.
-        fits: whether a run at these sizes of the axes fits into memory.
+        elements: how many the largest tensor has at these sizes of the axes.
         numbers: whole numbers that a loop may end at without a comparison.
         runs: those that told it.
         known: comparison → its condition, None where its numbers follow no size.
     """
 
     conditions: list[Condition]
-    fits: Callable[[Mapping[str, int]], bool]
+    elements: Callable[[Mapping[str, int]], float]
     numbers: frozenset[int]
     runs: Sequence[_Noted]
     known: Mapping[Key, Condition | None]
+
+    def fits(self, axes: Mapping[str, int], most: int = LARGEST) -> bool:
+        """Whether a run at these sizes of the axes fits into so much memory, in elements of its largest tensor."""
+        return self.elements(axes) <= most
 
 
 def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
@@ -92,7 +96,7 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
     numbers = frozenset(number for run in found for number in run.notes.numbers)
     known = _compared(found)
     compared = [item for item in known.values() if item is not None]
-    return Asked([*compared, *job.capture.conditions], _fitting(found), numbers, found, known)
+    return Asked([*compared, *job.capture.conditions], _growing(found), numbers, found, known)
 
 
 def asked_further(
@@ -158,19 +162,19 @@ def _is_another(known: Condition | None, run: _Noted, key: Key) -> bool:
     )
 
 
-def _fitting(runs: Sequence[_Noted]) -> Callable[[Mapping[str, int]], bool]:
-    """Whether the largest tensor stays below a bound at certain sizes: steps against steps grow as squares."""
+def _growing(runs: Sequence[_Noted]) -> Callable[[Mapping[str, int]], float]:
+    """How many elements the largest tensor has at certain sizes: steps against steps grow as squares."""
     if not runs or not all(run.notes.largest for run in runs):
-        return lambda _: True
+        return lambda _: 0.0
     density = [run.notes.largest / prod(run.axes.values()) for run in runs]
     last = runs[-1].axes
     grows = density[-1] > _FASTER * density[0]
 
-    def fits(axes: Mapping[str, int]) -> bool:
+    def elements(axes: Mapping[str, int]) -> float:
         further = max(size / last[axis] for axis, size in axes.items()) if grows else 1.0
-        return max(density) * prod(axes.values()) * max(1.0, further) <= _LARGEST
+        return max(density) * prod(axes.values()) * max(1.0, further)
 
-    return fits
+    return elements
 
 
 def _longest(draws: Draws, arrays: Mapping[str, np.ndarray], axes: dict[str, int]) -> dict[str, int]:

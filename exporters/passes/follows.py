@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seqport.exporters.comparisons import CHANGES, Comparison, Condition, Term
+from seqport.exporters.passes.curves import curve
 
 # Sizes by name → the number; an array of sizes gives an array.
 Function = Callable[[Mapping[str, Any]], Any]
@@ -158,7 +159,7 @@ class _Follower:
         if len(set(values)) == 1 and (len(values) > 1 or not isinstance(values[0], int)):
             return lambda _: values[0]
         if not all(isinstance(value, int) for value in values):
-            return None
+            return self._of_counter(values)
         if (line := _line(values, self._sizes)) is not None:
             name, times, parts, plus = line
             self.names.add(name)
@@ -167,7 +168,16 @@ class _Follower:
             times, one, other = product
             self.names.update((one, other))
             return lambda at: times * at[one] * at[other]
-        return (lambda _: values[0]) if len(values) == 1 else None
+        return (lambda _: values[0]) if len(values) == 1 else self._of_counter(values)
+
+    def _of_counter(self, values: Sequence[float]) -> Function | None:
+        """What was added to, or multiplied, at each step."""
+        for name in self._sizes[0] if len(values) > 3 else ():
+            found = curve([at[name] for at in self._sizes], values)
+            if found is not None:
+                self.names.add(name)
+                return lambda at, name=name, found=found: found(at[name])
+        return None
 
 
 def _line(values: Sequence[float], sizes: Sequence[Mapping[str, int]]) -> tuple[str, int, int, int] | None:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from seqport.exporters.passes.probe import Measured, Run
+from seqport.exporters.passes.probe import Measured
+from seqport.exporters.passes.runs import Run
 from seqport.exporters.signature import Input
 from seqport.runtime.artifact import SequenceInfo, TensorInfo
 

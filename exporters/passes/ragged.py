@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime as ort
 
 from seqport.exporters.passes.draws import FAR, MEASURED, Sizes
+from seqport.exporters.passes.gaps import gaps
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.judgement import gaps
 from seqport.exporters.passes.probe import TOLERANCE, Measured
 from seqport.exporters.passes.witnesses import Witnesses, is_discrete, witnesses
 from seqport.exporters.signature import Input

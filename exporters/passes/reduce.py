@@ -19,9 +19,10 @@ from seqport.exporters.passes.describe import sequences_of
 from seqport.exporters.passes.dynamic import compute_in_int8
 from seqport.exporters.passes.invariance import batch_of, faults, moved
 from seqport.exporters.passes.job import Job
-from seqport.exporters.passes.probe import Measured, Run, session_for
+from seqport.exporters.passes.probe import Measured, session_for
 from seqport.exporters.passes.roles import native_nodes
 from seqport.exporters.passes.roles_found import Roles
+from seqport.exporters.passes.runs import Run
 from seqport.exporters.passes.stored import SMALLEST, store_weights
 from seqport.exporters.passes.tidy import tidy
 from seqport.exporters.precision import UNPROVEN, Precision

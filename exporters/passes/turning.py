@@ -13,7 +13,7 @@ import numpy as np
 
 from seqport.exporters.comparisons import Condition, Turn
 from seqport.exporters.errors import Refusal
-from seqport.exporters.passes.conditions import Asked, asked, asked_further
+from seqport.exporters.passes.conditions import LARGEST, Asked, asked, asked_further
 from seqport.exporters.passes.draws import FAR, LONG, Draws
 from seqport.exporters.passes.job import Job
 
@@ -23,6 +23,8 @@ FARTHEST, _FARTHEST_OF_TWO = 8192, 512
 _TRIED = 2**16
 # Beyond those a condition is looked for up to here: no axis is longer.
 _BEYOND = 2**31
+# Where nothing says that it turns, no larger tensor is made to see.
+_FAR_LARGEST = LARGEST // 8
 # A loop of so many steps, whose comparisons are noted, takes a tenth of a second.
 _LONG_LOOP = 2048
 # A condition that turns more often than this is one of remainders, and turns alike everywhere.
@@ -58,7 +60,7 @@ def far(draws: Draws, looped: Collection[str], ends: Collection[int], questions:
     found: list[Turn] = []
     for largest in (LONG, *sorted((end + 1 for end in ends if LONG <= end <= FARTHEST), reverse=True)):
         axes = {axis: largest + 2 * long.index(axis) if axis in long else _ROWS + i for i, axis in enumerate(sizes)}
-        if not found or questions.fits(axes):
+        if not found or questions.fits(axes, _FAR_LARGEST):
             found.append(Turn(axes, None, ""))
     return found[:2]
 

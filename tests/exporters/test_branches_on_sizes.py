@@ -46,7 +46,7 @@ def _scaled(test: Callable[[Tensor], bool]) -> Callable[..., Any]:
 
 
 BRANCHES: dict[str, tuple[Callable[..., Any], str]] = {
-    "between": (_between, "seq=5"),
+    "between": (_between, "seq=2, next to where test_branches_on_sizes.py"),
     "one of": (_one_of, "seq=2"),
     "a multiple": (_multiple, "seq=16"),
     "of both": (_of_both, "seq="),
@@ -137,8 +137,8 @@ def _fifth(self: Any, x: Tensor) -> Tensor:
 ENDS: dict[str, tuple[Callable[..., Any], tuple[Input, ...], str]] = {
     "a global": (lambda self, x: _until(self, x, LIMIT), (X,), "seq=401, next to where test_branches_on_sizes.py"),
     "one step later": (lambda self, x: _until(self, x, LIMIT + 1), (X,), "seq=402"),
-    "a slice": (_sliced, (X,), "seq=401"),
-    "the number of steps": (_fifth, (X,), "seq=20"),
+    "a slice": (_sliced, (X,), "seq=1025"),
+    "the number of steps": (_fifth, (X,), "seq=10, next to where test_branches_on_sizes.py"),
     "time-major": (_time_major, (X_TIME_MAJOR, LENGTHS), "seq=351"),
     "the longest length": (_until_the_longest, (X, LENGTHS), "seq=402"),
 }

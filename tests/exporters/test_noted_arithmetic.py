@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seqport.exporters import ExportError, Input, export
 
+NESTED = argparse.Namespace(deep={"special": {1400: 0.5}})
 Branch = Callable[[Any, int], bool]
 X, Y = Input("x", ("batch", "seq", 3)), Input("y", ("batch", "other", 3))
 
@@ -52,6 +56,7 @@ BRANCHES: dict[str, Branch] = {
     "a remainder of Python's": lambda _, steps: math.remainder(steps, 1000) < -400,
     "bits of a square": lambda _, steps: bool((steps**2) & (1 << 19)),
     "beyond 64 bits": lambda _, steps: steps * 10**20 > 400 * 10**20,
+    "a whole quotient": lambda self, steps: (steps / (self.part * self.part)).is_integer(),
     "digits": lambda _, steps: len(str(steps)) > 3,
     "a key of text": lambda _, steps: {"0": False, "1": False}.get(f"{steps // 256}", True),
     "a remainder behind a bound": lambda _, steps: steps > 100 and steps % 7 == 0,
@@ -59,6 +64,7 @@ BRANCHES: dict[str, Branch] = {
     "grown by itself": _grown,
 }
 GAINS: dict[str, Callable[[Any, int], float]] = {
+    "a key far below a name": lambda _, t: NESTED.deep["special"].get(t, 1.0),
     "an item of a list": lambda self, t: self.gains[t // 128],
     "an item again and again": lambda self, t: self.gains[3 * (t % (self.part * self.part) == 399)],
 }
@@ -74,6 +80,56 @@ def test_a_branch_on_a_computed_size_is_refused(name: str, tmp_path: Path) -> No
 def test_a_choice_by_a_computed_step_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="turns"):
         export(Looped(gain=GAINS[name]).eval(), tmp_path / "m.onnx", [X])
+
+
+class Counted(nn.Module):
+    """Goes on while a number that it counts itself says so."""
+
+    def __init__(self, start: float, count: Callable[[Any, Any], Any], goes: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self.cell, self.count, self.goes, self.start = nn.GRUCell(3, 4), count, goes, start
+        self.hop, self.one = 0.02, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, counter = x.new_zeros(x.size(0), 4), self.start
+        for t in range(x.size(1)):
+            counter = self.count(self, counter)
+            h = self.cell(x[:, t], h) if self.goes(counter) else h
+        return h
+
+
+# Each far beyond the steps that a loop is run over whatever it notes.
+COUNTERS: dict[str, tuple[float, Callable[[Any, Any], Any], Callable[[Any], bool]]] = {
+    "seconds of the code": (0.0, lambda _, seconds: seconds + 0.02, lambda seconds: seconds < 30),
+    "seconds of the module": (0.0, lambda self, seconds: seconds + self.hop, lambda seconds: seconds < 30),
+    "a budget": (30.0, lambda self, left: left - self.hop, lambda left: left > 0),
+    "steps of the module": (0, lambda self, steps: steps + self.one, lambda steps: steps < 30 * 50),
+    "a decay": (1.0, lambda _, gain: gain * 0.999, lambda gain: gain > 0.2),
+    "a gain that ends": (0.0, lambda _, gain: min(gain + 0.02, 30.0), lambda gain: gain < 30),
+}
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_a_counter_that_turns_something_is_refused(name: str, tmp_path: Path) -> None:
+    model = Counted(*COUNTERS[name]).eval()
+    before = {key: (type(value), value) for key, value in vars(model).items() if isinstance(value, (int, float))}
+    with pytest.raises(ExportError, match="turns"):
+        export(model, tmp_path / "m.onnx", [X])
+    assert {key: (type(vars(model)[key]), vars(model)[key]) for key in before} == before
+
+
+SILENT: dict[str, Callable[[Any], bool]] = {
+    "a decimal": lambda steps: Decimal(steps) <= 350,
+    "an array": lambda steps: bool(np.array([steps])[0] <= 350),
+    "bytes": lambda steps: steps.to_bytes(2, "big")[0] <= 1,
+    "a letter": lambda steps: chr(steps) <= "\u015e",
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_loop_whose_numbers_leave_python_is_tried_far_away(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="seq=1025"):
+        export(Counted(0, lambda _, steps: steps + 1, SILENT[name]).eval(), tmp_path / "m.onnx", [X])
 
 
 class Cut(nn.Module):

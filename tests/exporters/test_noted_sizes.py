@@ -302,7 +302,7 @@ def test_a_range_that_notes_is_a_range_to_others() -> None:
 
 
 def test_far_sizes_go_to_the_steps_wherever_they_stand() -> None:
-    everything: Any = SimpleNamespace(fits=lambda _: True)
+    everything: Any = SimpleNamespace(fits=lambda *_: True)
     inputs = (Input("x", ("seq", "batch", FEATURES)), Input("lengths", ("batch",), "int64"))
     draws = Draws(inputs, {"lengths": "seq"}, {}, {}, {})
     assert [turn.sizes for turn in far(draws, ["seq"], (400, 12), everything)] == [

@@ -1,10 +1,11 @@
-"""Ints that stand in the user's code, as numbers that note what they are compared with; and those that it names.
+"""Numbers that stand in the user's code, or in its modules, as numbers that note; and whole ones that it names.
 
-`t = 0 ... t += 1 ... if t == 400: break` counts with nothing but such ints, and no size tells of it.
+`t = 0 ... t += 1 ... if t == 400: break` counts with nothing but such numbers, and no size tells of it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seqport.exporters.frontends.pytorch.noted import NotedInt
-from seqport.exporters.frontends.pytorch.owners import filled, of_users
+from seqport.exporters.frontends.pytorch.noted import NotedFloat, NotedInt, plain_of
+from seqport.exporters.frontends.pytorch.owners import filled, is_library, of_users
 
 # How far a number may be from a name, and how many items of a container are looked at.
 _DEEPEST, _MANY = 4, 100
@@ -36,12 +37,35 @@ class Code:
 
 @contextmanager
 def constants_noted(model: nn.Module, code: Code, wanted: bool) -> Iterator[None]:
-    """Within this block the ints in the code that a run leads through are numbers that note, where wanted."""
+    """Within this block the numbers that the code of a run holds and names note, where wanted.
+
+    Those are in functions' code and defaults, in attributes of the user's modules and in global names of its files.
+    """
     with ExitStack() as stack:
         for function in _functions(model, code) if wanted else ():
             stack.callback(setattr, function, "__code__", function.__code__)
             function.__code__ = _noting(function.__code__)
+            if function.__defaults__:
+                stack.callback(setattr, function, "__defaults__", function.__defaults__)
+                function.__defaults__ = tuple(map(_constant, function.__defaults__))
+        for names in _named(model, code) if wanted else ():
+            stack.callback(_put_back, names)
+            names.update({name: _constant(value) for name, value in names.items() if type(value) in (int, float)})
         yield
+
+
+def _named(model: nn.Module, code: Code) -> list[dict[str, Any]]:
+    """Where the user's code names numbers: its modules and its files."""
+    return [*(vars(module) for module in model.modules() if not is_library(_file(type(module)))), *code.names.values()]
+
+
+def _file(kind: type) -> str:
+    return getattr(sys.modules.get(kind.__module__ or ""), "__file__", None) or ""
+
+
+def _put_back(names: dict[str, Any]) -> None:
+    """What notes becomes a plain number again; what the run itself has changed stays changed."""
+    names.update({name: plain_of(value) for name, value in names.items() if isinstance(value, (NotedInt, NotedFloat))})
 
 
 def _functions(model: nn.Module, code: Code) -> list[FunctionType]:
@@ -84,7 +108,9 @@ def _noting(code: CodeType) -> CodeType:
 def _constant(value: Any) -> Any:
     if isinstance(value, CodeType):
         return _noting(value)
-    return NotedInt(value) if type(value) is int and value > 0 else value
+    if type(value) not in (int, float) or value <= 0:
+        return value
+    return NotedInt(value) if type(value) is int else NotedFloat(value)
 
 
 def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,18 +115,27 @@ def term_of(number: Any) -> Term:
 
 def computed(name: str | Callable[..., Any], value: Any, *operands: Any) -> Any:
     """A number that an operator of this name gave."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)):
         return value
     sizes = [item for item in operands if isinstance(item, _Noted) and item.is_size]
     terms = tuple(term_of(item) for item in operands)
     depth = 1 + max((term.depth for term in terms), default=0)
-    is_counter = name in ("add", "sub") and len(sizes) < 2 and depth == 1
-    if isinstance(value, int) and (is_counter or depth > _DEEP):
+    if isinstance(value, bool):
+        note("ne", _Noted.of(Term(int(value), name, terms, depth), is_size=bool(sizes)), 0)
+        return value
+    if depth > _DEEP or (depth == 1 and len(sizes) < 2 and _counts(name, value, sizes)):
         return size(value)  # a counter, of which the sum of all that was added would tell no more
     made = _Noted.of(Term(value, name, terms, depth), is_size=bool(sizes))
     if sizes and isinstance(name, str) and name in _STEPWISE:
         _note_steps(name, made, *operands)
     return made
+
+
+def _counts(name: str | Callable[..., Any], value: float, sizes: Sequence[Any]) -> bool:
+    """Whether it adds to a counter, or scales one; a part of a size (`n * 0.02`) is none."""
+    if isinstance(value, int):
+        return name in ("add", "sub")
+    return name in ("add", "sub", "mul", "truediv") and all(isinstance(item, float) for item in sizes)
 
 
 def _note_steps(name: str, made: Any, left: Any, right: Any) -> None:
@@ -137,8 +146,8 @@ def _note_steps(name: str, made: Any, left: Any, right: Any) -> None:
     note(CHANGES, made, 0)
 
 
-def size(value: int) -> NotedInt:
-    """A size or a step."""
+def size(value: float) -> Any:
+    """A size, a step or a counter."""
     return _Noted.of(Term(value), is_size=True)
 
 

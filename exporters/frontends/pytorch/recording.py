@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +23,8 @@ from seqport.exporters.frontends.pytorch.owners import is_library
 
 # A place in code compares with so many different constants at most, beyond its first and last visit.
 _CONSTANTS = 24
-# Lines that led to a comparison, and keys of a container, that are looked at.
-_CALLERS, _KEYS = 4, 100
+# Lines that led to a comparison, keys of a container, and containers in one another, that are looked at.
+_CALLERS, _KEYS, _DEEP = 4, 100, 3
 # Files between the user's line and a note of it.
 _OURS = str(Path(__file__).parent) + os.sep
 _WRAPPERS = (_OURS, str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
@@ -126,11 +126,28 @@ def note_lookup(number: Side) -> None:
         return
     known = {**frame.f_globals, **frame.f_locals}
     named = [known[name] for name in (*frame.f_code.co_names, *frame.f_locals) if name in known]
-    held = [item for owner in named for item in getattr(owner, "__dict__", {}).values()]
-    for container in (*frame.f_code.co_consts, *named, *held):
+    for container in (*frame.f_code.co_consts, *_held(named)):
         if isinstance(container, (dict, set, frozenset)):
             for key in [key for key in list(container)[:_KEYS] if type(key) is int]:
                 recorder.note("eq", number, Side(Term(key), constant=True, written=True), frame)
+
+
+def _held(named: Iterable[Any]) -> list[Any]:
+    """What the code names, and what that holds: `self.configuration.special`."""
+    found = {id(item): item for item in named}
+    further = list(found.values())
+    for _ in range(_DEEP):
+        further = [item for owner in further for item in _items(owner)[:_KEYS] if id(item) not in found]
+        found.update((id(item), item) for item in further)
+    return list(found.values())
+
+
+def _items(owner: Any) -> list[Any]:
+    if isinstance(owner, (torch.Tensor, ModuleType, type)):
+        return []
+    if isinstance(owner, (dict, list, tuple)):
+        return list(owner.values() if isinstance(owner, dict) else owner)
+    return list(getattr(owner, "__dict__", {}).values())
 
 
 def _caller() -> FrameType | None:
