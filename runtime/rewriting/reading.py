@@ -79,6 +79,21 @@ class Reading:
             todo.extend(self.reads(node))
         return inputs, recurrent
 
+    def in_front_of_lengths(self) -> set[str]:
+        """The values that the lengths of recurrent nodes are made from, and these."""
+        found: set[str] = set()
+        waiting = [
+            node.input[SEQUENCE_LENS]
+            for node in self.producers_in_order()
+            if is_recurrent(node) and len(node.input) > SEQUENCE_LENS
+        ]
+        while waiting:
+            name = waiting.pop()
+            if name and name not in found:
+                found.add(name)
+                waiting += self.reads(self.producers[name]) if name in self.producers else ()
+        return found
+
     def integers(self, name: str) -> list[int] | None:
         """The values of a small integer constant; None where it is none."""
         tensor = self.initializers.get(name)

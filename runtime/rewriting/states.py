@@ -30,6 +30,7 @@ from seqport.runtime.rewriting.reading import (
 )
 from seqport.runtime.stream_state import FRESH_INPUT, StateTensor
 
+STREAM = "stream/"  # what the names of nodes and values begin with that are added; none of the model's own does
 _FIRST_STATE = 5  # position of initial_h among the inputs; initial_c follows it
 
 
@@ -123,9 +124,9 @@ class _Rewriting:
         title = self._title(info.layer if info else node.name or node.op_type)
         units = attribute(node, "hidden_size")
         assert isinstance(units, int)
-        shape, batch = f"stream/{title}.shape", f"stream/{title}.batch"
+        shape, batch = f"{STREAM}{title}.shape", f"{STREAM}{title}.batch"
         self._before(place, "Shape", [node.input[X]], batch, start=1, end=2)
-        one, size = self._constant(f"stream/{title}.one", [1]), self._constant(f"stream/{title}.units", [units])
+        one, size = self._constant(f"{STREAM}{title}.one", [1]), self._constant(f"{STREAM}{title}.units", [units])
         self._before(place, "Concat", [one, batch, size], shape, axis=0)
         while len(node.input) < _FIRST_STATE + len(letters):
             node.input.append("")
@@ -135,7 +136,7 @@ class _Rewriting:
             self._open_state(place, node, position, f"{title}.{letters[position]}", shape, units)
 
     def _open_state(self, place: int, node: onnx.NodeProto, position: int, name: str, shape: str, units: int) -> None:
-        prefix = f"stream/{name}"  # no name of the model's own begins so
+        prefix = f"{STREAM}{name}"
         given, final = f"{prefix}_0", node.output[1 + position]
         own = node.input[_FIRST_STATE + position]
         self._optional_input(given, np.zeros((1, 1, units), np.float32), (1, "stream.batch", units))

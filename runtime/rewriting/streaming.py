@@ -14,8 +14,10 @@ import onnx
 from seqport.runtime.artifact import Description
 from seqport.runtime.errors import CannotStreamError
 from seqport.runtime.external import data_files
-from seqport.runtime.rewriting.culprit import Open, culprit, inner_values
+from seqport.runtime.rewriting.culprit import culprit
 from seqport.runtime.rewriting.deciders import deciders, even
+from seqport.runtime.rewriting.hidden import hidden
+from seqport.runtime.rewriting.inner import Open, inner_values
 from seqport.runtime.rewriting.mask_values import with_masks
 from seqport.runtime.rewriting.onsets import onsets
 from seqport.runtime.rewriting.reach import reach
@@ -73,6 +75,8 @@ def open_for_streams(path: Path, description: Description, run: Run, open_bytes:
         named = culprit(exposed.model, description, opened, draw, open_bytes)
         reasons = "; ".join(filter(None, (named, said, _states(signature))))
         raise CannotStreamError(f"the model cannot stream: {reasons}")
+    if said := hidden(exposed.model, description, opened, draw, opening.mask_of(opened), open_bytes):
+        raise CannotStreamError(f"the model cannot stream: {said}")
     return opened
 
 

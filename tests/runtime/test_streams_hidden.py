@@ -71,11 +71,26 @@ REFUSED: dict[str, After] = {
     "flags of the inputs": lambda m, x, n: last(m, x, n) * (x > 3).any(-1).any(-1).float()[:, None],
     "a class of a mean": lambda m, x, n: m.head(m.encode(x, n)[0].mean(1)).argmax(-1),
     "small outputs": lambda m, x, n: m.head(m.encode(x, n)[0].mean(1)) * 1e-6,
+    "a limiter of peaks that nobody drew": lambda m, x, n: m.head(
+        m.encode(x / x.abs().amax((1, 2), keepdim=True).clamp(min=200.0) * 200, n)[0]
+    ),
+    "a gate of a mean that nobody drew": lambda m, x, n: (
+        steps(m, x, n) * (1 + torch.relu(x.mean((1, 2)) - 40.0))[:, None, None]
+    ),
+    "a first step that nobody drew": lambda m, x, n: m.head(
+        m.encode(x - x[:, :1] * (x[:, :1].abs() > 500).float(), n)[0]
+    ),
+    "a marker": lambda m, x, n: steps(m, x, n) * (1 + (x == 7.0).any(1).any(1).float())[:, None, None],
+    "a marker of loud ones": lambda m, x, n: steps(m, x, n) * (1 + (x > 500).any(1).any(1).float())[:, None, None],
     "a peak of the whole": lambda m, x, n: steps(m, x, n) / torch.clamp(x.abs().max() / 8, min=1.0),
 }
 STREAMED: dict[str, After] = {
     "each step": steps,
     "the last step": last,
+    "clips and norms of each step": lambda m, x, n: m.head(
+        m.encode(x.clamp(-200, 200) / x.norm(dim=-1, keepdim=True).clamp(min=1e-6), n)[0]
+    ),
+    "loud steps": lambda m, x, n: steps(m, x, n) * (1 + (x.abs() > 50).any(-1, keepdim=True).float()),
     "flags of each step": lambda m, x, n: steps(m, x, n) > 0.6,
     "a flag of the last step": lambda m, x, n: (last(m, x, n) > 0.5).any(-1),
     "classes of each step": lambda m, x, n: steps(m, x, n).argmax(-1),
