@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import seqport
+import seqport.errors
 
 
 def _folder(path: str | Path) -> str:
@@ -21,7 +21,7 @@ def _folder(path: str | Path) -> str:
 _INSTALLED = _folder(sysconfig.get_path("purelib"))
 _STANDARD = (_folder(sysconfig.get_path("stdlib")), "<frozen")
 _FRAMEWORKS = tuple(_folder(Path(module.__file__ or "").parent) for module in (torch, np))
-_SEQPORT = _folder(Path(seqport.__file__ or "").parent)
+_SEQPORT = _folder(Path(seqport.errors.__file__ or "").parent)
 # Models of ours are like any user's.
 _MODELS = _folder(f"{_SEQPORT}models")
 _NOT_THE_USERS = frozenset({"torch", "typing", "abc"})
