@@ -190,13 +190,13 @@ def _asking(self: Any, x: Tensor) -> Tensor:
     return y + 0 if x.size(1) * 0.02 > 8 else y
 
 
-def _looping(self: Any, x: Tensor) -> Tensor:
-    """The same in a loop, which asks for the number of a step."""
+def _looping(self: Any, x: Tensor, asks: bool = True) -> Tensor:
+    """The same in a loop, which asks for the number of a step, or for nothing."""
     h = x.new_zeros(x.size(0), 8)
     steps = []
     for t in range(x.size(1)):
         h = torch.tanh(self.to_h(x[:, t]) + self.again(h))
-        steps.append(h + 0 if t >= 400 else h)
+        steps.append(h + 0 if asks and t >= 400 else h)
     return torch.stack(steps, 1)
 
 
@@ -231,6 +231,7 @@ SHORTCUTS = {
     "an output beside infinities": Shortcut(change_beside_infinity, _masked, "differs from the model's own by"),
     "a size": Shortcut(forget_late_steps, _asking, "seq=401, next to where .*planted_graphs.py.* turns"),
     "a step of a loop": Shortcut(forget_late_steps, _looping, "seq=40[12], next to where .*planted_graphs.py.* turns"),
+    "a step that nothing asks for": Shortcut(forget_late_steps, lambda self, x: _looping(self, x, False), "seq=1025"),
     "an input": Shortcut(change_places, lambda self, x, y: self.recurrent(x - 2 * y)[0], "differs", (X, Y)),
     "a limiter of all rows": Shortcut(limit_the_batch, lambda self, x: self.recurrent(x)[0], "at values 30 to 1000"),
     "a state of all rows": Shortcut(
