@@ -36,7 +36,8 @@ class Capture:
         elsewhere: captures the same model with the fixed axes at other sizes; None where nothing was fixed.
         conditions: what the trace took for granted of sizes.
         runs_python: code of the user's runs when the model does, and may look at sizes that the trace did not know.
-        noted: runs the model on arrays by name; what its own code compares meanwhile. None where no frontend can tell.
+        noted: runs the model on arrays by name; what its own code compares meanwhile and, where that is wanted, which
+            takes longer, how large its tensors are. None where no frontend can tell.
     """
 
     model: ir.Model
@@ -48,7 +49,7 @@ class Capture:
     padding_values: dict[str, float] = field(default_factory=dict)
     elsewhere: Callable[[], Capture] | None = None
     conditions: Sequence[Condition] = ()
-    noted: Callable[[Arrays], Notes] | None = None
+    noted: Callable[[Arrays, bool], Notes] | None = None
     fixed_axes: dict[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
     runs_python: bool = True

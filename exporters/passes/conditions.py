@@ -80,7 +80,7 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
         axes = draws.sizes(sizes, scale)
         if sizes not in MEASURED:
             axes = {axis: size * scale for axis, size in axes.items()}
-        found += _noted(job, draws, sizes, scale, kind, axes)
+        found += _noted(job, draws, sizes, scale, kind, axes, sized=True)
     failed = next((run.notes.failed for run in found if run.notes.failed), "")
     if failed and job.capture.fixed_axes:
         job.refusals.append(
@@ -120,7 +120,7 @@ def asked_further(
         if not before.fits(axes) or any(run.axes == axes for run in runs):
             continue
         shapes = FAR._replace(shorter=min(13, min(axes.values()) - 1))
-        found = _noted(job, draws, shapes, scale, kind, dict(axes))
+        found = _noted(job, draws, shapes, scale, kind, dict(axes), sized=False)
         further = _compared(found, known)
         known = {**further, **known}
         conditions = [*(item._replace(found_at=dict(axes)) for item in further.values() if item), *conditions]
@@ -128,14 +128,16 @@ def asked_further(
     return replace(before, conditions=conditions, runs=runs, known=known)
 
 
-def _noted(job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: dict[str, int]) -> list[_Noted]:
+def _noted(
+    job: Job, draws: Draws, sizes: Sizes, scale: int, kind: str, axes: dict[str, int], *, sized: bool
+) -> list[_Noted]:
     """The run at these sizes; none where no frontend notes, or the model takes no such sizes."""
     arrays = draws.arrays(sizes, scale, kind, axes)
     if draws.example:  # its lengths would be the same in every run
         steps = [size for axis, size in axes.items() if axis not in draws.rows]
         arrays = placed(draws, arrays, axes, max(1, min(steps, default=1) - sizes.shorter))
     try:
-        notes = None if job.capture.noted is None else job.capture.noted(arrays)
+        notes = None if job.capture.noted is None else job.capture.noted(arrays, sized)
     except Exception:
         return []
     return [] if notes is None else [_Noted(axes, _longest(draws, arrays, axes), notes)]

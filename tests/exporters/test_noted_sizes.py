@@ -36,10 +36,10 @@ def _turns(run: Callable[..., Any], *inputs: Input, looped: tuple[str, ...] = ("
     model.most, model.half = 350, 175  # type: ignore[assignment]
     noting = Noting(model)
 
-    def noted(arrays: dict[str, np.ndarray]) -> Any:
+    def noted(arrays: dict[str, np.ndarray], sized: bool) -> Any:
         tensors = [torch.from_numpy(arrays[item.name]) for item in inputs]
         with torch.no_grad():
-            return noting.notes(lambda: model(*tensors))
+            return noting.notes(lambda: model(*tensors), sized=sized)
 
     job: Any = SimpleNamespace(capture=SimpleNamespace(noted=noted, conditions=()))
     roles = {item.name: "seq" for item in inputs if item is LENGTHS}

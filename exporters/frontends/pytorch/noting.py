@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -50,9 +50,14 @@ class Noting:
         self._model = model
         self._known: Code | None = None
 
-    def notes(self, run: Callable[[], Any]) -> Notes:
-        """What the user's code compares while the model runs; nothing where it does not take numbers that note."""
-        code, failed = self._known, ""
+    def notes(self, run: Callable[[], Any], *, sized: bool = True) -> Notes:
+        """What the user's code compares while the model runs; nothing where it does not take numbers that note.
+
+        Args:
+            run: runs the model.
+            sized: whether to count the elements of its largest tensor too, inside of recurrent layers step by step.
+        """
+        code, failed, largest = self._known, "", _Largest()
         if code is None:
             code = self._known = _code(run)
         for with_types, with_constants in ((True, True), (True, False), (False, True), (False, False)):
@@ -61,7 +66,7 @@ class Noting:
                     recording() as recorder,
                     _stand_ins(code, with_types),
                     constants_noted(self._model, code, with_constants),
-                    _Largest() as largest,
+                    largest if sized else nullcontext(),
                     _Sizes(),
                 ):
                     run()

@@ -89,7 +89,9 @@ def _capture(model: nn.Module, program: Program, inputs: Sequence[Input], output
         told=tuple(told),
         bounds=program.bounds,
         conditions=program.conditions,
-        noted=lambda arrays: noting.notes(lambda: _run(model, program.arrangement, names, arrays, again=False)),
+        noted=lambda arrays, sized: noting.notes(
+            lambda: _run(model, program.arrangement, names, arrays, again=False), sized=sized
+        ),
     )
 
 
