@@ -133,24 +133,31 @@ def test_a_loop_whose_numbers_leave_python_is_tried_far_away(name: str, tmp_path
 
 
 class Cut(nn.Module):
-    """Takes so many steps only, a number that is nowhere written."""
+    """Takes so many steps only, a number that is nowhere written, beyond those that every loop is run over."""
 
-    def __init__(self, cut: Callable[[Tensor, int], Tensor]) -> None:
+    def __init__(self, cut: Callable[[Tensor, int], Any]) -> None:
         super().__init__()
-        self.cell, self.cut, self.part = nn.GRUCell(3, 4), cut, 20
+        self.cell, self.cut, self.part = nn.GRUCell(3, 4), cut, 40
 
     def forward(self, x: Tensor) -> Tensor:
         h, steps = x.new_zeros(x.size(0), 4), []
-        for _, now in zip(range(10_000), self.cut(x, self.part * self.part).unbind(1), strict=False):
+        for _, now in zip(self.cut(x, self.part * self.part), x.unbind(1), strict=False):
             h = self.cell(now, h)
             steps.append(h)
         return torch.stack(steps, 1)
 
 
-def test_a_cut_at_a_computed_number_is_refused(tmp_path: Path) -> None:
-    assert export(Cut(lambda x, _: x).eval(), tmp_path / "m.onnx", [X]).path.exists()
-    with pytest.raises(ExportError, match=r"seq=401|400 at most"):
-        export(Cut(lambda x, most: x[:, :most]).eval(), tmp_path / "m.onnx", [X])
+CUTS: dict[str, Callable[[Tensor, int], Any]] = {
+    "a slice": lambda x, most: x[:, :most].unbind(1),
+    "numbers of a tensor": lambda x, most: x.new_zeros(most),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_cut_at_a_computed_number_is_refused(name: str, tmp_path: Path) -> None:
+    assert export(Cut(lambda *_: range(10_000)).eval(), tmp_path / "m.onnx", [X]).path.exists()
+    with pytest.raises(ExportError, match=r"seq=1601|1600 at most"):
+        export(Cut(CUTS[name]).eval(), tmp_path / "m.onnx", [X])
 
 
 class Two(nn.Module):

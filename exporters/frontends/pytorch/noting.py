@@ -170,6 +170,7 @@ class _Sizes(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in COMPARISONS and len(args) == 2 and all(_is_number(item) for item in args):
             noted.note(COMPARISONS[func].__name__, *map(_number, args))
+        noted.recording.note_numbers(tree_leaves([_bounds(item) for item in args]))
         if func in _NUMBERS and is_users(sys._getframe(1).f_code.co_filename):
             return _noted(result)
         return result

@@ -115,7 +115,8 @@ def note_numbers(values: Iterable[Any]) -> None:
     """Note whole numbers that may end something: bounds of slices, arguments of ranges and of operators."""
     recorder: Recorder | None = getattr(_active, "recorder", None)
     if recorder is not None:
-        recorder.numbers.update(int(value) for value in values if type(value) is int)
+        whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+        recorder.numbers.update(int(value) for value in whole if not getattr(value, "is_size", False))
 
 
 def note_lookup(number: Side) -> None:
