@@ -78,7 +78,8 @@ def hidden(
             crossed = len(np.unique(np.concatenate([each[name].reshape(-1) for each in (whole, *parts, *ones)]))) > 1
             if not crossed and _is_asked(node, others):
                 first = next(item for item in mixed[name][::-1] if not others.isdisjoint(item.output))
-                return f"{blamed(first, reading, description)}, which its {node.op_type} {node.name!r} hides until then"
+                said = f"its {node.op_type} {node.name!r} hides that at every value that was drawn"
+                return f"{blamed(first, reading, description)}; {said}"
     return ""
 
 

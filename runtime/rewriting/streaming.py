@@ -68,6 +68,7 @@ def open_for_streams(path: Path, description: Description, run: Run, open_bytes:
     whole = _whole(signature, run)
     try:
         opened, draw, said = _proven(opening, whole, draw)
+        late = "" if said else hidden(exposed.model, description, opened, draw, opening.mask_of(opened), open_bytes)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise CannotStreamError(f"the model cannot stream: it fails on chunks of random steps: {reason}") from error
@@ -75,8 +76,8 @@ def open_for_streams(path: Path, description: Description, run: Run, open_bytes:
         named = culprit(exposed.model, description, opened, draw, open_bytes)
         reasons = "; ".join(filter(None, (named, said, _states(signature))))
         raise CannotStreamError(f"the model cannot stream: {reasons}")
-    if said := hidden(exposed.model, description, opened, draw, opening.mask_of(opened), open_bytes):
-        raise CannotStreamError(f"the model cannot stream: {said}")
+    if late:
+        raise CannotStreamError(f"the model cannot stream: {late}")
     return opened
 
 

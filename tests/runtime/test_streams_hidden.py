@@ -132,6 +132,12 @@ def test_what_a_chunk_knows_streams(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected.astype(float)).max())
 
 
+def test_a_threshold_that_hides_something_is_named(tmp_path: Path) -> None:
+    _, session = opened(REFUSED["a limiter of peaks that nobody drew"], tmp_path)
+    with pytest.raises(CannotStreamError, match=r"its ReduceMax '.*' pools over the steps.*; its Clip '.*' hides that"):
+        session.stream()
+
+
 def test_what_sets_in_too_late_is_refused_by_name(tmp_path: Path) -> None:
     late = lambda m, x, n: last(m, x, n) * (n > 50_000).float()[:, None]  # noqa: E731
     with pytest.raises(CannotStreamError, match=r"its Greater 'gt' sets in at 50000 steps, and a proof reaches twice"):
