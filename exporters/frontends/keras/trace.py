@@ -15,6 +15,7 @@ from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.frontends.keras.call import Call, callers, flatten_outputs
+from seqport.exporters.frontends.keras.compiled import CompiledLoops
 from seqport.exporters.frontends.keras.cudnn import without_cudnn
 from seqport.exporters.frontends.keras.library import has_users_code, is_a, is_legacy, layers_of, path_of
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
@@ -54,12 +55,13 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         order_outputs(graph.graph, names, outputs)
         lift_loops(graph, refusals)
     library = "tf_keras" if is_legacy(model) else "keras"
+    loops = CompiledLoops()
     return Capture(
         model=graph,
         inputs=tuple(inputs),
         convention="keras",
         source={"framework": library, **{p: version(p) for p in (library, "tensorflow", "tf2onnx")}},
-        reference=lambda arrays, again=False: _run(call, inputs, kept, names, arrays, again),
+        reference=lambda arrays, again=False: _run(call, loops, inputs, kept, names, arrays, again),
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
         runs_python=has_users_code(model),
@@ -136,11 +138,17 @@ def _function(call: Call, inputs: Sequence[Input], kept: KeptStates, names: list
 
 
 def _run(
-    call: Call, inputs: Sequence[Input], kept: KeptStates, names: Sequence[str], arrays: Arrays, again: bool
+    call: Call,
+    loops: CompiledLoops,
+    inputs: Sequence[Input],
+    kept: KeptStates,
+    names: Sequence[str],
+    arrays: Arrays,
+    again: bool,
 ) -> dict[str, np.ndarray]:
     values = [tf.constant(arrays[item.name]) for item in inputs]
     own = len(inputs) - len(kept.inputs)
-    with quiet(), without_cudnn(), tf.device("CPU:0"):
+    with quiet(), without_cudnn(), loops.in_place(), tf.device("CPU:0"):
         if again and not kept.layers:
             call(values[:own])
         with kept.run_from([np.asarray(value) for value in values[own:]]) as finals:
