@@ -92,7 +92,10 @@ def asked(job: Job, draws: Draws, scale: int, kind: str) -> Asked:
             )
         )
     elif failed:
-        job.capture.notes.append(f"branches on sizes are those that PyTorch's tracer knows: noting failed ({failed})")
+        job.capture.notes.append(
+            "branches on sizes: only those that the framework's tracer tells are known, because the model's code fails "
+            f"at numbers that note what they are compared with ({failed})"
+        )
     numbers = frozenset(number for run in found for number in run.notes.numbers)
     known = _compared(found)
     compared = [item for item in known.values() if item is not None]

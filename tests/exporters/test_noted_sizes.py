@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from seqport.exporters import Input
 from seqport.exporters.comparisons import Comparison, Term
+from seqport.exporters.frontends.noting.standins import Steps
 from seqport.exporters.frontends.pytorch.guards import conditions_of, traced_symbols
 from seqport.exporters.frontends.pytorch.noting import Noting
-from seqport.exporters.frontends.pytorch.standins import Steps
 from seqport.exporters.passes.draws import MEASURED, Draws
 from seqport.exporters.passes.follows import condition
 from seqport.exporters.passes.turning import Turns, far, rows_of, searched

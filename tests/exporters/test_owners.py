@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import seqport
+from seqport.exporters.frontends.noting.owners import is_library, is_users, of_users
 from seqport.exporters.frontends.pytorch.integers import integers_symbolic
 from seqport.exporters.frontends.pytorch.loops import may_loop
-from seqport.exporters.frontends.pytorch.owners import is_library, is_users, of_users
 
 INSTALLED = Path(torch.__file__).parent.parent
 OURS = Path(seqport.__file__).parent

@@ -1,6 +1,7 @@
 """The proof is itself tested: each known fault, planted in a real artifact, turns that artifact's row red.
 
-And each known shortcut, planted in the graph of an export, is refused by the export itself.
+And each known shortcut, planted in the graph of an export, is refused by the export itself; each that only chunks of a
+sequence show, by the proof in front of the first stream.
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ from support.planted_artifacts import (
     swap_gates,
 )
 from support.planted_graphs import SHORTCUTS
+from support.planted_streams import STREAMS
 from support.torch_models import FEATURES, Wrapped
 from torch import nn
 
+from seqport.errors import SeqportError
 from seqport.exporters import ExportError, export
 from seqport.pipeline.build import artifact_path
 from seqport.pipeline.judge import Row, Subject
 from seqport.pipeline.runners import ARTIFACTS, open_runners
+from seqport.runtime import Session
 
 
 @pytest.fixture
@@ -148,3 +152,15 @@ def test_a_shortcut_in_the_graph_is_refused(name, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=shortcut.said):
         export(model, tmp_path / "wrong.onnx", shortcut.inputs)
     assert not (tmp_path / "wrong.onnx").exists()
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+@pytest.mark.parametrize("plant", STREAMS, ids=lambda plant: plant.__name__)
+def test_a_fault_that_chunks_show_refuses_the_stream(plant, framework, folder, tmp_path):
+    path = folder / f"forecast.{framework}.onnx"
+    Session(path, "cpu").streams()
+    proto = onnx.load(path)
+    plant(proto)
+    onnx.save(proto, tmp_path / "wrong.onnx")
+    with pytest.raises(SeqportError, match="stream"):
+        Session(tmp_path / "wrong.onnx", "cpu").streams()

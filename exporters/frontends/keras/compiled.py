@@ -1,14 +1,15 @@
 """Keras's own recurrent layers as graphs while the model is asked for its answers, as its `predict` runs them.
 
-Called eagerly, Keras runs the loop over time in Python, some milliseconds a step. A proof asks a model a dozen times, so
-that tracing each loop once is what costs least. Only loops of Keras's own cells are: a user's Python code is called at
-each step, as ever, because what it does there may depend on the step.
+Called eagerly, Keras runs the loop over time in Python, some milliseconds a step. A proof asks a model a dozen times,
+so that tracing each loop once is what costs least. Only loops of Keras's own cells are: a user's Python code is called
+at each step, as ever, because what it does there may depend on the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -35,25 +36,33 @@ class CompiledLoops:
 
     def _patched(self, original: Any) -> Any:
         def patched(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-            # Dropout has drawn its masks before the loop: in a graph they would be constants.
-            if not tf.executing_eagerly() or training or layer.unroll or obstacle(layer) is not None:
-                return original(layer, sequences, initial_state, mask, training)
             given = [sequences, initial_state] if mask is None else [sequences, initial_state, mask]
             key = id(layer), len(given)
+            # Dropout has drawn its masks before the loop: in a graph they would be constants.
+            if not tf.executing_eagerly() or training or layer.unroll:
+                return original(layer, sequences, initial_state, mask, training)
             if key not in self._traced:
-                signature = [
-                    _of_any_size(sequences, 2),
-                    tf.nest.map_structure(lambda state: _of_any_size(state, 1), initial_state),
-                    *([] if mask is None else [tf.nest.map_structure(lambda each: _of_any_size(each, 2), mask)]),
-                ]
-
-                def loop(sequences: Any, initial_state: Any, mask: Any = None) -> Any:
-                    return original(layer, sequences, initial_state, mask)
-
-                self._traced[key] = layer, tf.function(loop, input_signature=signature, autograph=False)
+                if obstacle(layer) is not None:
+                    return original(layer, sequences, initial_state, mask, training)
+                self._traced[key] = layer, _traced(partial(original, layer), given)
             return self._traced[key][1](*given)
 
         return patched
+
+
+def _traced(loop: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """A loop as a graph for tensors like those that it is given, of any batch and any number of steps."""
+    sequences, initial_state, *mask = given
+    signature = [
+        _of_any_size(sequences, 2),
+        tf.nest.map_structure(lambda state: _of_any_size(state, 1), initial_state),
+        *tf.nest.map_structure(lambda each: _of_any_size(each, 2), mask),
+    ]
+
+    def run(sequences: Any, initial_state: Any, mask: Any = None) -> Any:
+        return loop(sequences, initial_state, mask)
+
+    return tf.function(run, input_signature=signature, autograph=False)
 
 
 def _of_any_size(value: Any, free: int) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from seqport.exporters.frontends.tensorflow.noting import sizes_in
 
 
 def libraries() -> list[Any]:
@@ -40,3 +43,13 @@ def is_a(layer: Any, name: str) -> bool:
 def path_of(layer: Any) -> str:
     """The user's name of a layer, with those of the layers around it where the library knows them."""
     return str(getattr(layer, "path", layer.name))
+
+
+def shapes_noted() -> list[tuple[Any, str, Callable[[Any], Any]]]:
+    """The libraries' functions of a tensor's shape, each with one whose sizes note."""
+    owners = [(keras.ops, "shape"), *((library.backend, "int_shape") for library in libraries())]
+    return [(owner, name, _noting(getattr(owner, name))) for owner, name in owners if hasattr(owner, name)]
+
+
+def _noting(shape: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: sizes_in(shape(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -13,17 +13,27 @@ import tensorflow as tf
 
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
+from seqport.exporters.comparisons import Notes
 from seqport.exporters.errors import ExportError, Refusal
 from seqport.exporters.frontends.keras.call import Call, callers, flatten_outputs
 from seqport.exporters.frontends.keras.compiled import CompiledLoops
 from seqport.exporters.frontends.keras.cudnn import without_cudnn
-from seqport.exporters.frontends.keras.library import has_users_code, is_a, is_legacy, layers_of, path_of
+from seqport.exporters.frontends.keras.library import (
+    has_users_code,
+    is_a,
+    is_legacy,
+    layers_of,
+    path_of,
+    shapes_noted,
+)
 from seqport.exporters.frontends.keras.patches import recurrent_layers_whole
 from seqport.exporters.frontends.keras.stateful import KeptStates
 from seqport.exporters.frontends.naming import chosen_outputs, order_outputs
+from seqport.exporters.frontends.noting.running import NotedRuns
 from seqport.exporters.frontends.tensorflow.convert import explained, plain_name, quiet, rename, translated
 from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
 from seqport.exporters.frontends.tensorflow.loops import lift_loops
+from seqport.exporters.frontends.tensorflow.noting import noted_run, sizes_noted
 from seqport.exporters.signature import Input
 
 
@@ -65,8 +75,17 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         refusals=refusals,
         padding_values=_padding_values(model, inputs),
         runs_python=has_users_code(model),
+        noted=_noted(model, lambda arrays: _run(call, loops, inputs, kept, names, arrays, again=False)),
         notes=_notes(model),
     )
+
+
+def _noted(model: Any, run: Callable[[Arrays], dict[str, np.ndarray]]) -> Callable[[Arrays, bool], Notes] | None:
+    """Runs that note what the user's own code compares sizes with; None for a model of the library's layers alone."""
+    if not has_users_code(model):
+        return None
+    runs = NotedRuns(layers_of(model), sizes_noted, shapes_noted())
+    return lambda arrays, _: noted_run(runs, lambda: run(arrays), arrays)
 
 
 def _named_by_layers(model: Any, names: list[str], wanted: Sequence[str] | None) -> list[str]:

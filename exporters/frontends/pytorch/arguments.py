@@ -15,7 +15,7 @@ from torch import nn
 from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.errors import InputsError
 from seqport.exporters.frontends.naming import require_places
-from seqport.exporters.frontends.pytorch.owners import filled
+from seqport.exporters.frontends.noting.owners import filled
 from seqport.exporters.signature import Input
 
 _P = inspect.Parameter

@@ -16,30 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqport.exporters.frontends.noting.owners import of_users
+from seqport.exporters.frontends.noting.standins import StandIn
 from seqport.exporters.frontends.pytorch.longest import Longest
 from seqport.exporters.frontends.pytorch.numbers import TracedNumbers
-from seqport.exporters.frontends.pytorch.owners import of_users
 
 _MISSING = object()
-
-
-class StandIn(type):
-    """Calls like the type that it stands for, and passes for it in isinstance and issubclass."""
-
-    stands_for: type
-
-    def __call__(cls, *args: Any) -> Any:  # noqa: D102
-        return cls.stands_for(*args) if (found := cls.called(*args)) is None else found
-
-    def called(cls, *args: Any) -> Any:
-        """What a call gives; None where it is one of the type's own."""
-        raise NotImplementedError
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, cls.stands_for)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, cls.stands_for)
 
 
 class _Int(metaclass=StandIn):

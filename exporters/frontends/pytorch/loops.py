@@ -8,7 +8,7 @@ from types import CodeType, FunctionType
 
 from torch import nn
 
-from seqport.exporters.frontends.pytorch.owners import of_users
+from seqport.exporters.frontends.noting.owners import of_users
 
 _LOOPS = frozenset({"FOR_ITER", "JUMP_BACKWARD"})
 

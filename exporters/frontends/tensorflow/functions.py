@@ -1,4 +1,4 @@
-"""A user's own tf.functions while a model is traced: each is traced afresh, and keeps what it traced before.
+"""A user's own tf.functions while a model is traced or looked into: what they traced before stays as it was.
 
 Within a trace recurrent layers become operations that TensorFlow cannot run. A tf.function that the model calls would
 keep such a trace and fail when it is called again; and one that was called before has a trace of the layers' own loops.
@@ -24,6 +24,19 @@ def functions_traced_afresh() -> Iterator[None]:
         # A loaded function is of a kind of its own, and has no Python to trace.
         own = type(function) is Function
         return original(function._clone(function.python_function) if own else function, *args, **kwargs)
+
+    with replaced(Function, "__call__", call):
+        yield
+
+
+@contextmanager
+def functions_run_in_python() -> Iterator[None]:
+    """Within this block a call of a tf.function runs the user's Python, unless its signature says what that sees."""
+    original = Function.__call__
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        plain = type(function) is Function and function.input_signature is None
+        return function.python_function(*args, **kwargs) if plain else original(function, *args, **kwargs)
 
     with replaced(Function, "__call__", call):
         yield

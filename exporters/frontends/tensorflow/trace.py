@@ -17,6 +17,7 @@ from seqport.exporters.arrangement import Arrangement
 from seqport.exporters.capture import Arrays, Capture
 from seqport.exporters.errors import InputsError, Refusal
 from seqport.exporters.frontends.naming import chosen_outputs, name_interface, order_outputs
+from seqport.exporters.frontends.noting.running import NotedRuns
 from seqport.exporters.frontends.tensorflow.convert import (
     converted,
     explained,
@@ -30,6 +31,7 @@ from seqport.exporters.frontends.tensorflow.freeze import keep_constants
 from seqport.exporters.frontends.tensorflow.functions import functions_traced_afresh
 from seqport.exporters.frontends.tensorflow.graphs import Frozen, prepared, pruned
 from seqport.exporters.frontends.tensorflow.loops import lift_loops
+from seqport.exporters.frontends.tensorflow.noting import noted_run, sizes_noted
 from seqport.exporters.frontends.tensorflow.sources import Run, source_of
 from seqport.exporters.signature import Input
 
@@ -70,6 +72,8 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
             run = source.run(arrangement)
             graph, names = _called(run, inputs, outputs, opset, refusals)
         notes = lift_loops(graph, refusals)
+    runs_python = source.frozen is None and not isinstance(model, (str, Path))
+    runs = NotedRuns([model], sizes_noted)
     return Capture(
         model=graph,
         inputs=tuple(inputs),
@@ -77,8 +81,11 @@ def trace(model: Any, arrangement: Arrangement, outputs: Sequence[str] | None, o
         source={"framework": source.kind, **{p: version(p) for p in ("tensorflow", "tf2onnx")}},
         reference=lambda arrays, again=False: _run(run, inputs, names, arrays, again),
         refusals=refusals,
-        runs_python=source.frozen is None and not isinstance(model, (str, Path)),
+        runs_python=runs_python,
         notes=notes,
+        noted=(lambda arrays, _: noted_run(runs, lambda: _run(run, inputs, names, arrays, again=False), arrays))
+        if runs_python
+        else None,
     )
 
 

@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from torch import Tensor, nn
-
-from seqport.exporters.frontends.pytorch.noted import NotedFloat, NotedInt, plain_of
-from seqport.exporters.frontends.pytorch.owners import filled, is_library, of_users
+from seqport.exporters.frontends.noting.noted import NotedFloat, NotedInt, plain_of
+from seqport.exporters.frontends.noting.owners import filled, is_library, is_tensor, of_users
 
 # How far a number may be from a name, and how many items of a container are looked at.
 _DEEPEST, _MANY = 4, 100
@@ -36,27 +34,27 @@ class Code:
 
 
 @contextmanager
-def constants_noted(model: nn.Module, code: Code, wanted: bool) -> Iterator[None]:
+def constants_noted(parts: Sequence[Any], code: Code, wanted: bool) -> Iterator[None]:
     """Within this block the numbers that the code of a run holds and names note, where wanted.
 
     Those are in functions' code and defaults, in attributes of the user's modules and in global names of its files.
     """
     with ExitStack() as stack:
-        for function in _functions(model, code) if wanted else ():
+        for function in _functions(parts, code) if wanted else ():
             stack.callback(setattr, function, "__code__", function.__code__)
             function.__code__ = _noting(function.__code__)
             if function.__defaults__:
                 stack.callback(setattr, function, "__defaults__", function.__defaults__)
                 function.__defaults__ = tuple(map(_constant, function.__defaults__))
-        for names in _named(model, code) if wanted else ():
+        for names in _named(parts, code) if wanted else ():
             stack.callback(_put_back, names)
             names.update({name: _constant(value) for name, value in names.items() if type(value) in (int, float)})
         yield
 
 
-def _named(model: nn.Module, code: Code) -> list[dict[str, Any]]:
-    """Where the user's code names numbers: its modules and its files."""
-    return [*(vars(module) for module in model.modules() if not is_library(_file(type(module)))), *code.names.values()]
+def _named(parts: Sequence[Any], code: Code) -> list[dict[str, Any]]:
+    """Where the user's code names numbers: its modules or layers, and its files."""
+    return [*(vars(part) for part in parts if not is_library(_file(type(part)))), *code.names.values()]
 
 
 def _file(kind: type) -> str:
@@ -68,11 +66,11 @@ def _put_back(names: dict[str, Any]) -> None:
     names.update({name: plain_of(value) for name, value in names.items() if isinstance(value, (NotedInt, NotedFloat))})
 
 
-def _functions(model: nn.Module, code: Code) -> list[FunctionType]:
+def _functions(parts: Sequence[Any], code: Code) -> list[FunctionType]:
     """The functions whose code was executed, wherever the files and the modules keep them."""
     waiting: list[Any] = [item for names in code.names.values() for item in list(names.values())]
-    for module in model.modules():
-        waiting += [type(module), *vars(module).values()]
+    for part in parts:
+        waiting += [type(part), *vars(part).values()]
     seen: set[int] = set()
     found: list[FunctionType] = []
     while waiting:
@@ -113,18 +111,18 @@ def _constant(value: Any) -> Any:
     return NotedInt(value) if type(value) is int else NotedFloat(value)
 
 
-def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:
+def numbers_named(parts: Sequence[Any], code: Code) -> frozenset[int]:
     """Whole numbers that the code holds or names, and lengths of lists, in its files and in the modules.
 
     Args:
-        model: the module.
+        parts: its modules or layers.
         code: what its run leads through.
     """
     names = {name for item in code.executed for name in (*item.co_names, *item.co_freevars)}
     waiting: list[tuple[Any, int]] = [(item.co_consts, 0) for item in code.executed]
-    for owner in (*code.names.values(), *(vars(module) for module in model.modules())):
+    for owner in (*code.names.values(), *map(vars, parts)):
         waiting += [(owner[name], 0) for name in names if name in owner]
-    for function in _functions(model, code):
+    for function in _functions(parts, code):
         waiting += [(item, 0) for item in (*filled(function.__closure__), *(function.__defaults__ or ()))]
     found: set[int] = set()
     seen: set[int] = set()
@@ -132,7 +130,7 @@ def numbers_named(model: nn.Module, code: Code) -> frozenset[int]:
         item, depth = waiting.pop()
         if isinstance(item, (int, float)):
             found |= {int(item)} if item == item // 1 and not isinstance(item, bool) else set()
-        elif depth < _DEEPEST and id(item) not in seen and not isinstance(item, (Tensor, ModuleType)):
+        elif depth < _DEEPEST and id(item) not in seen and not is_tensor(item) and not isinstance(item, ModuleType):
             seen.add(id(item))
             waiting += [(part, depth + 1) for part in _held(item, names)]
     return frozenset(found)

@@ -6,10 +6,27 @@ import builtins
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import Tensor
+from seqport.exporters.frontends.noting import noted, recording
+from seqport.exporters.frontends.noting.owners import is_tensor
 
-from seqport.exporters.frontends.pytorch import noted, recording
-from seqport.exporters.frontends.pytorch.integers import StandIn
+
+class StandIn(type):
+    """Calls like the type that it stands for, and passes for it in isinstance and issubclass."""
+
+    stands_for: type
+
+    def __call__(cls, *args: Any) -> Any:  # noqa: D102
+        return cls.stands_for(*args) if (found := cls.called(*args)) is None else found
+
+    def called(cls, *args: Any) -> Any:
+        """What a call gives; None where it is one of the type's own."""
+        raise NotImplementedError
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.stands_for)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, cls.stands_for)
 
 
 class Steps:
@@ -73,7 +90,7 @@ class _Int(metaclass=StandIn):
         if isinstance(value, noted.NotedFloat):
             return noted.computed("trunc", builtins.int(noted.plain_of(value)), value)
         number = builtins.int(value, *args)
-        return noted.size(number) if isinstance(value, Tensor) else number
+        return noted.size(number) if is_tensor(value) else number
 
 
 class _Type(metaclass=StandIn):

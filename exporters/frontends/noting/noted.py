@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from seqport.exporters.comparisons import CHANGES, Term
-from seqport.exporters.frontends.pytorch import recording
-from seqport.exporters.frontends.pytorch.recording import Side
+from seqport.exporters.frontends.noting import recording
+from seqport.exporters.frontends.noting.recording import Side
 
 # NumPy's names of comparisons.
 _COMPARING = {

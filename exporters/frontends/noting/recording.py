@@ -15,19 +15,16 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
-import torch
-import torch.overrides
-
 from seqport.exporters.comparisons import Comparison, Term
-from seqport.exporters.frontends.pytorch.owners import is_library
+from seqport.exporters.frontends.noting.owners import is_library, is_tensor, is_users
 
 # A place in code compares with so many different constants at most, beyond its first and last visit.
 _CONSTANTS = 24
 # Lines that led to a comparison, keys of a container, and containers in one another, that are looked at.
 _CALLERS, _KEYS, _DEEP = 4, 100, 3
-# Files between the user's line and a note of it.
-_OURS = str(Path(__file__).parent) + os.sep
-_WRAPPERS = (_OURS, str(Path(torch.__file__).parent / "_tensor.py"), torch.overrides.__file__)
+# Files between the user's line and a note of it: ours, and PyTorch's wrappers of methods.
+_OURS = str(Path(__file__).parents[1]) + os.sep
+_WRAPPERS = tuple(f"{os.sep}torch{os.sep}{name}" for name in ("_tensor.py", "overrides.py"))
 
 _active = threading.local()
 
@@ -144,15 +141,25 @@ def _held(named: Iterable[Any]) -> list[Any]:
 
 
 def _items(owner: Any) -> list[Any]:
-    if isinstance(owner, (torch.Tensor, ModuleType, type)):
+    if is_tensor(owner) or isinstance(owner, (ModuleType, type)):
         return []
     if isinstance(owner, (dict, list, tuple)):
         return list(owner.values() if isinstance(owner, dict) else owner)
     return list(getattr(owner, "__dict__", {}).values())
 
 
+def called_by_user() -> bool:
+    """Whether the code above this folder and a framework's wrappers is the user's own."""
+    frame = _caller()
+    return frame is not None and is_users(frame.f_code.co_filename)
+
+
 def _caller() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_WRAPPERS):
+    while frame is not None and _is_between(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+def _is_between(path: str) -> bool:
+    return path.startswith(_OURS) or path.endswith(_WRAPPERS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import seqport.errors
 
@@ -20,15 +20,19 @@ def _folder(path: str | Path) -> str:
 
 _INSTALLED = _folder(sysconfig.get_path("purelib"))
 _STANDARD = (_folder(sysconfig.get_path("stdlib")), "<frozen")
-_FRAMEWORKS = tuple(_folder(Path(module.__file__ or "").parent) for module in (torch, np))
+_FRAMEWORKS = tuple(
+    _folder(Path(spec.origin).parent)
+    for name in ("torch", "tensorflow", "keras", "tf_keras", "numpy")
+    if (spec := find_spec(name)) is not None and spec.origin is not None
+)
 _SEQPORT = _folder(Path(seqport.errors.__file__ or "").parent)
 # Models of ours are like any user's.
 _MODELS = _folder(f"{_SEQPORT}models")
-_NOT_THE_USERS = frozenset({"torch", "typing", "abc"})
+_NOT_THE_USERS = frozenset({"torch", "tensorflow", "keras", "tf_keras", "typing", "abc"})
 
 
 def is_library(path: str) -> bool:
-    """Whether a file is PyTorch's, NumPy's or seqport's own."""
+    """Whether a file is a framework's, NumPy's or seqport's own."""
     return path.startswith(_FRAMEWORKS) or (path.startswith(_SEQPORT) and not path.startswith(_MODELS))
 
 
@@ -52,3 +56,8 @@ def filled(cells: Any) -> list[Any]:
         except ValueError:
             continue
     return found
+
+
+def is_tensor(item: Any) -> bool:
+    """Whether it is a tensor or a variable of any framework; arrays of NumPy are none."""
+    return hasattr(item, "__array__") and not isinstance(item, (np.ndarray, np.generic, int, float))
